@@ -62,7 +62,7 @@ CORE_LIB  := $(B)/obj/libcore.a
 SUP_LIB   := $(B)/obj/libsup.a
 
 VMM_LIBS  := -luring
-SUP_LIBS  := -ljansson -larchive
+SUP_LIBS  := -ljansson
 
 include $(wildcard build/rules/*.mk) $(sort $(wildcard */build.mk */*/build.mk))
 
@@ -74,10 +74,10 @@ $(B)/obj/%.o: %.c
 	$(CC) $(CFLAGS_ALL) -c -o $@ $<
 
 $(CORE_LIB): $(CORE_OBJ)
-	@rm -f $@
+	@mkdir -p $(@D) && rm -f $@
 	$(AR) rcs $@ $^
 $(SUP_LIB): $(SUP_OBJ)
-	@rm -f $@
+	@mkdir -p $(@D) && rm -f $@
 	$(AR) rcs $@ $^
 
 -include $(shell find $(B)/obj $(B)/tests -name '*.d' 2>/dev/null)
