@@ -61,7 +61,8 @@ SUP_OBJ   := $(SUP_SRC:%.c=$(B)/obj/%.o)
 CORE_LIB  := $(B)/obj/libcore.a
 SUP_LIB   := $(B)/obj/libsup.a
 
-VMM_LIBS  := -luring
+# liburing 2.3's shared object forgets io_uring_enable_rings in its version map: link the archive.
+VMM_LIBS  := -l:liburing.a
 SUP_LIBS  := -ljansson
 
 include $(wildcard build/rules/*.mk) $(sort $(wildcard */build.mk */*/build.mk))

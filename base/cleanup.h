@@ -8,10 +8,14 @@
 #define SPORE_BASE_CLEANUP_H
 
 #include <pthread.h>
+#include <stddef.h>
 #include <stdlib.h>
 #include <unistd.h>
 
 #define ARRAY_LEN(a) (sizeof(a) / sizeof((a)[0]))
+
+/* The object that holds `member` at `p`. */
+#define container_of(p, type, member) ((type *)(void *)((char *)(p)-offsetof(type, member)))
 
 /* An expression that must run and must hold, with side effects; assert() may have none. */
 #define VERIFY(expr)             \
@@ -22,7 +26,7 @@
 
 #define cleanup_close  __attribute__((cleanup(cleanup_close_fn)))
 #define cleanup_free   __attribute__((cleanup(cleanup_free_fn)))
-#define cleanup_unlock __attribute__((cleanup(cleanup_unlock_fn)))
+#define cleanup_unlock __attribute__((cleanup(cleanup_unlock_fn), unused))
 
 static inline void cleanup_close_fn(const int *fd)
 {

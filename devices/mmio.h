@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * mmio.h - the virtio-mmio transport, version 2: a register page in front of a device
+ *
+ * Registers are read and written by vCPU threads under the transport's lock.  What touches queues
+ * (reset, DRIVER_OK) is carried out on the io thread by loop_call(), awaited with no lock held.
+ * QueueNotify normally never gets here: the VMM binds an ioeventfd a queue (mmio_kick_fd) to it; a write
+ * that arrives anyway signals the same eventfd.  Interrupts leave by one eventfd (an irqfd).
+ * Source: virtio 1.2, 4.2.
+ */
+#ifndef SPORE_DEVICES_MMIO_H
+#define SPORE_DEVICES_MMIO_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/err.h"
+#include "devices/dev.h"
+
+#define MMIO_SIZE             0x1000u
+#define MMIO_REG_QUEUE_NOTIFY 0x50u /* ioeventfd: 4 bytes, datamatch = queue index */
+
+struct mmio;
+
+/*
+ * mmio_create() - put `dev` behind a register page; the transport owns `dev` from success on
+ * @irq_fd: eventfd that raises the line; borrowed
+ */
+int mmio_create(struct mmio **out, struct dev *dev, const struct gmem *gm, struct loop *loop,
+		int irq_fd, struct errmsg *why);
+/* Not while the loop runs.  Destroys the device too.  NULL is fine. */
+void mmio_destroy(struct mmio *mmio);
+
+/* vCPU threads, any access at all: what the specification leaves undefined reads as 0, writes as nothing. */
+void mmio_read(struct mmio *mmio, uint64_t off, void *buf, uint32_t len);
+void mmio_write(struct mmio *mmio, uint64_t off, const void *buf, uint32_t len);
+
+/* The eventfd of queue `index`, for an ioeventfd.  Const after create. */
+int mmio_kick_fd(const struct mmio *mmio, unsigned index);
+struct dev *mmio_dev(const struct mmio *mmio);
+
+/* Any thread: raises the line again if an interrupt is pending (the IOAPIC pin was unmasked, or after a load). */
+void mmio_reassert(struct mmio *mmio);
+
+/* io thread (through loop_call): see dev_ops.  After quiesce no request is in flight and no kick is taken. */
+void mmio_quiesce(struct mmio *mmio);
+void mmio_unquiesce(struct mmio *mmio);
+
+#endif

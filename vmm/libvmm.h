@@ -1,0 +1,153 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * libvmm.h - a virtual machine as an opaque handle: the only public door of the VMM
+ *
+ * A VM is created from a configuration, driven by a few calls, and watched by one file descriptor.
+ * The library never prints, exits, forks or installs signal handlers for the caller's signals, keeps no
+ * mutable globals, takes file descriptors rather than paths where a path would be opened late, and
+ * leaves no thread behind after vmm_destroy().
+ *
+ * Threads: calls on one handle come from one thread at a time (the "ctl" thread).  The VM's own threads
+ * (io, one a vCPU) are created by vmm_start().
+ * Errors: 0 or -errno, with a sentence in `struct vmm_error` that names the object.
+ */
+#ifndef SPORE_LIBVMM_H
+#define SPORE_LIBVMM_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define VMM_API __attribute__((visibility("default")))
+
+#define VMM_CPUS_MAX    32
+#define VMM_MEM_MIB_MIN 1
+#define VMM_MEM_MIB_MAX (1024 * 1024) /* refused above: 1 TiB */
+#define VMM_DRIVES_MAX  8
+
+struct vmm;
+
+struct vmm_error {
+	char text[512];
+};
+
+struct vmm_drive {
+	const char *id; /* [A-Za-z0-9_]+, unique */
+	int fd;         /* raw image or base layer; -1 none; borrowed until vmm_create() returns */
+	int overlay_fd; /* own copy-on-write layer over `fd`, or -1: `fd` is then opened read-only */
+	bool read_only;
+	bool is_root;
+	const char *partuuid; /* or NULL; only with is_root */
+	bool writeback; /* Firecracker's cache_type Writeback: flush reaches the disk; false: Unsafe */
+};
+
+struct vmm_vsock {
+	uint32_t guest_cid; /* >= 3 */
+	int listen_fd; /* listening unix stream socket of the hybrid protocol, or -1; borrowed */
+	const char *
+		uds_path; /* guest-initiated connections go to "<uds_path>_<port>"; or NULL: refused */
+	int ready_fd; /* eventfd signalled when the guest first asks for ready_port; or -1; borrowed */
+	uint32_t
+		ready_port; /* a connection request to it is answered with a reset: it is a doorbell */
+};
+
+/* What happens to a guest's console bytes: fd is written non-blocking; what it does not take is dropped. */
+struct vmm_serial {
+	int out_fd; /* or -1: no output */
+	int in_fd;  /* or -1: no input */
+};
+
+struct vmm_config {
+	size_t size; /* sizeof(struct vmm_config): fields are only ever appended */
+	int kernel_fd;
+	int initrd_fd;       /* or -1 */
+	const char *cmdline; /* or NULL: the default of Firecracker */
+	uint32_t cpus;       /* 1..VMM_CPUS_MAX */
+	uint64_t mem_mib;
+	struct vmm_drive drive[VMM_DRIVES_MAX];
+	uint32_t drive_count;
+	struct vmm_vsock vsock;
+	bool has_vsock;
+	bool has_entropy; /* virtio-rng */
+	bool track_dirty_pages;
+	struct vmm_serial serial;
+	bool boot_timer; /* a byte 123 written to 0xc0000000 is stamped as guest_boot */
+	int kvm_fd;      /* an open /dev/kvm; borrowed */
+	void (*log)(void *ctx, int level, const char *line); /* or NULL; any thread; never blocks */
+	void *log_ctx;
+};
+
+enum vmm_exit {
+	VMM_EXIT_NONE = 0, /* still running */
+	VMM_EXIT_RESET,    /* the guest asked for a reset or power-off */
+	VMM_EXIT_STOPPED,  /* vmm_stop() */
+	VMM_EXIT_TRIPLE_FAULT,
+	VMM_EXIT_GUEST_FAULT, /* the guest did what no device or emulator could carry out */
+	VMM_EXIT_ERROR,       /* KVM or the host failed: see the text */
+};
+
+enum vmm_state { VMM_CREATED, VMM_RUNNING, VMM_PAUSED, VMM_ENDED };
+
+/* Phases, CLOCK_MONOTONIC in ns; 0 = has not happened. */
+struct vmm_timings {
+	uint64_t create_begin, kvm_ready, memory_ready, devices_ready, kernel_loaded, vcpus_ready;
+	uint64_t created, started, first_run, first_exit, guest_boot, ready, ended;
+};
+
+/* Counters; monotonic while the VM lives. */
+struct vmm_counters {
+	uint64_t exits_io, exits_mmio, exits_hlt, exits_other, kicks, interrupts, device_breaks;
+	uint64_t serial_bytes, serial_dropped;
+};
+
+/* Builds everything up to the first instruction; opens nothing but what the configuration holds. */
+VMM_API int vmm_create(struct vmm **out, const struct vmm_config *cfg, struct vmm_error *why);
+
+/*
+ * vmm_seal() - narrow the calling process for good: Landlock, no_new_privs, seccomp for this thread
+ * Optional and once, after vmm_create() and before vmm_start().  vmm_start() installs the filters of the
+ * VM's own threads when the process is sealed.
+ */
+VMM_API int vmm_seal(struct vmm *vmm, struct vmm_error *why);
+
+VMM_API int vmm_start(struct vmm *vmm, struct vmm_error *why);
+/* After it returns no vCPU runs and no device has a request in flight.  Idempotent. */
+VMM_API int vmm_pause(struct vmm *vmm, struct vmm_error *why);
+VMM_API int vmm_resume(struct vmm *vmm, struct vmm_error *why);
+/* Ends the VM; vmm_exit_reason() says VMM_EXIT_STOPPED unless it had ended before. */
+VMM_API int vmm_stop(struct vmm *vmm, struct vmm_error *why);
+
+VMM_API enum vmm_state vmm_state(const struct vmm *vmm);
+/* Readable (poll) once the VM has ended.  Owned by the handle. */
+VMM_API int vmm_exit_fd(const struct vmm *vmm);
+/* @text: may be NULL; else a sentence for VMM_EXIT_ERROR and VMM_EXIT_GUEST_FAULT. */
+VMM_API enum vmm_exit vmm_exit_reason(const struct vmm *vmm, struct vmm_error *text);
+VMM_API void vmm_timings(const struct vmm *vmm, struct vmm_timings *out);
+VMM_API void vmm_counters(const struct vmm *vmm, struct vmm_counters *out);
+/* NULL is fine; stops the VM first. */
+VMM_API void vmm_destroy(struct vmm *vmm);
+
+/* What a tiny guest found out about /dev/kvm (docs/SECURITY.md names the flavours). */
+struct vmm_probe {
+	bool opens, permission_denied,
+		runs_guest; /* runs_guest: a tiny guest gave the right answer */
+	bool syscall_works; /* SYSCALL from CPL 3 arrived at CPL 0: decides whether Linux can run */
+	bool usable;        /* all of the above */
+	uint64_t cpl0_instructions, cpl0_ns; /* a counted loop at CPL 0 and how long it took */
+	int api_version;
+	char text[256]; /* a sentence: what was found and what follows */
+};
+/* Opens `path` ("/dev/kvm") and runs tiny guests; takes at most a few seconds. */
+VMM_API void vmm_probe(const char *path, struct vmm_probe *out);
+
+VMM_API const char *vmm_version(void);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif
