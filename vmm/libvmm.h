@@ -131,18 +131,25 @@ VMM_API void vmm_counters(const struct vmm *vmm, struct vmm_counters *out);
 /* NULL is fine; stops the VM first. */
 VMM_API void vmm_destroy(struct vmm *vmm);
 
-/* What a tiny guest found out about /dev/kvm (docs/SECURITY.md names the flavours). */
+/* What tiny guests found out about /dev/kvm. */
 struct vmm_probe {
-	bool opens, permission_denied,
-		runs_guest; /* runs_guest: a tiny guest gave the right answer */
+	bool opens, permission_denied;
+	bool runs_guest;    /* a tiny guest at CPL 0 gave the right answer */
 	bool syscall_works; /* SYSCALL from CPL 3 arrived at CPL 0: decides whether Linux can run */
-	bool usable;        /* all of the above */
-	uint64_t cpl0_instructions, cpl0_ns; /* a counted loop at CPL 0 and how long it took */
+	bool usable;        /* all that Linux needs */
+	uint64_t cpl0_instructions,
+		cpl0_ns; /* a counted loop at CPL 0 and how long it took; FULL only */
 	int api_version;
-	char text[256]; /* a sentence: what was found and what follows */
+	char text[256]; /* a sentence: what was found */
 };
-/* Opens `path` ("/dev/kvm") and runs tiny guests; takes at most a few seconds. */
-VMM_API void vmm_probe(const char *path, struct vmm_probe *out);
+
+enum vmm_probe_depth {
+	VMM_PROBE_QUICK, /* the deciding SYSCALL only: about a millisecond */
+	VMM_PROBE_FULL, /* and a million instructions at CPL 0: about 1 ms native, 0.6 s interpreted */
+};
+
+/* Opens `path` ("/dev/kvm") and runs tiny guests, each for a bounded time.  Fills `out` in every case. */
+VMM_API void vmm_probe(const char *path, enum vmm_probe_depth depth, struct vmm_probe *out);
 
 VMM_API const char *vmm_version(void);
 
