@@ -1,5 +1,5 @@
 # Tools of the lab (tests/lab/README.md): plain static programs, the same for every variant.
-LAB_TOOLS := $(patsubst %,build/lab/bin/%,labd labc labkeep hold tiny)
+LAB_TOOLS := $(patsubst %,build/lab/bin/%,labd labc labkeep hold tiny cgrun)
 
 build/lab/bin/%: tests/lab/%.c tests/lab/proto.h
 	@mkdir -p $(@D)
