@@ -16,7 +16,7 @@
 
 #include "base/cleanup.h"
 
-#define LOOP_CQE_BATCH 64
+#define LOOP_TURN_MAX 1024 /* completions dispatched before new submissions enter the kernel */
 
 struct loop_call {
 	struct loop_call *next;
@@ -184,22 +184,22 @@ static int loop_enable(struct loop *loop)
 	return 0;
 }
 
-static unsigned loop_dispatch(struct loop *loop)
+/* One at a time: done() may take turns itself (a device that drains), which dispatch what follows. */
+static bool loop_dispatch(struct loop *loop)
 {
-	struct io_uring_cqe *cqe[LOOP_CQE_BATCH];
-	unsigned count = io_uring_peek_batch_cqe(&loop->ring, cqe, LOOP_CQE_BATCH);
+	struct io_uring_cqe *cqe;
 
-	for (unsigned i = 0; i < count; i++) {
-		struct loop_op *op = io_uring_cqe_get_data(cqe[i]);
-		int res = cqe[i]->res;
+	if (io_uring_peek_batch_cqe(&loop->ring, &cqe, 1) == 0)
+		return false;
+	struct loop_op *op = io_uring_cqe_get_data(cqe);
+	int res = cqe->res;
 
-		io_uring_cqe_seen(&loop->ring, cqe[i]);
-		if (!op)
-			continue;
+	io_uring_cqe_seen(&loop->ring, cqe);
+	if (op) {
 		op->busy = false;
 		op->done(op, res);
 	}
-	return count;
+	return true;
 }
 
 int loop_step(struct loop *loop, enum loop_wait wait)
@@ -213,7 +213,7 @@ int loop_step(struct loop *loop, enum loop_wait wait)
 				    : io_uring_submit_and_get_events(&loop->ring);
 	if (err < 0 && err != -EINTR && err != -EAGAIN && err != -EBUSY)
 		return err;
-	while (loop_dispatch(loop) == LOOP_CQE_BATCH)
+	for (unsigned n = 0; n < LOOP_TURN_MAX && loop_dispatch(loop); n++)
 		;
 	return 0;
 }

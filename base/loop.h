@@ -48,7 +48,10 @@ void loop_destroy(struct loop *loop);
 int loop_run(struct loop *loop);
 /* Any thread.  Ends loop_run() after its current turn. */
 void loop_stop(struct loop *loop);
-/* One turn: submit, wait for at least one completion if `wait` is LOOP_WAIT, dispatch.  0 or -errno. */
+/*
+ * One turn: submit, wait for at least one completion if `wait` is LOOP_WAIT, dispatch.  0 or -errno.
+ * A done() may take turns itself, to drain its own requests: others' done() then run inside it.
+ */
 enum loop_wait { LOOP_POLL, LOOP_WAIT };
 int loop_step(struct loop *loop, enum loop_wait wait);
 
