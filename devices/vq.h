@@ -57,8 +57,19 @@ struct vq_req {
 };
 
 /*
+ * vq_check() - is the queue the driver described one that can run?
+ * Return: 0; -EINVAL size not a power of two up to VQ_SIZE_MAX, or a part misaligned; -EFAULT a part lies
+ * outside guest memory.  Until it has said 0, `ready` stays false.
+ * Source: virtio 1.2, 2.7 (alignments and sizes).
+ */
+int vq_check(const struct vq *vq) __attribute__((warn_unused_result));
+
+/*
  * vq_pop() - take the next request the driver made available
- * Bounds: at most vq->size descriptors (indirect ones included), VQ_SEG_MAX segments, VQ_REQ_BYTES_MAX.
+ * Bounds: VQ_SEG_MAX segments, VQ_REQ_BYTES_MAX bytes, 2 * VQ_SIZE_MAX descriptors looked at; one
+ * indirect table a chain, last in it.  No more than vq->size requests are out at a time.  An indirect
+ * table may be longer than the queue, against 2.7.5.3.1: Linux makes such chains.  Empty buffers are
+ * skipped: 2.7.5 does not forbid them.
  * Return: 1 a request; 0 queue empty; -EPROTO the driver broke the ring (caller: dev_break()).
  * Source: virtio 1.2, 2.7.5 descriptor table, 2.7.6 available ring, 2.7.13.3 indices.
  */
