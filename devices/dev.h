@@ -45,9 +45,8 @@ struct dev_ops {
 	/* io thread; cannot fail, only complete requests or dev_break(). */
 	void (*activate)(struct dev *dev); /* DRIVER_OK: queues and features are final; or NULL */
 	void (*kick)(struct dev *dev, unsigned queue);
-	void (*reset)(
-		struct
-		dev *dev); /* drops all state of the driver's session; requests in flight go stale */
+	/* Ends the driver's session: when it returns, nothing writes to guest memory any more. */
+	void (*reset)(struct dev *dev);
 	/* io thread: stops taking requests; when it returns none is in flight and no callback will run. */
 	void (*quiesce)(struct dev *dev);
 	void (*unquiesce)(struct dev *dev); /* takes requests again, looking at the rings first */
@@ -67,11 +66,19 @@ struct dev {
 		       uint32_t isr_bits); /* const after attach: transport's interrupt */
 	void *transport;                   /* const after attach */
 
+	/* Where one line about this device goes (its log line is complete but for the newline); or NULL. */
+	void (*log)(void *ctx, const char *line); /* const after attach; any thread */
+	void *log_ctx;                            /* const after attach */
+
 	uint64_t acked;                 /* io: features of this session */
 	struct vq queue[DEV_QUEUE_MAX]; /* io */
 	bool active;                    /* io: DRIVER_OK seen and not broken */
 	bool broken;                    /* atomic: NEEDS_RESET */
 	uint64_t breaks;                /* atomic: how often the guest broke it */
+	struct {
+		uint64_t since_ns;
+		uint32_t lines, dropped;
+	} log_window; /* io */
 };
 
 #define DEV_ISR_QUEUE  1u /* virtio 1.2, 4.2.2 InterruptStatus bit 0 */
@@ -83,5 +90,12 @@ void dev_signal(struct dev *dev, unsigned index);
 void dev_config_changed(struct dev *dev);
 /* io: the driver broke the rules (`why` is a constant sentence): NEEDS_RESET, counted, logged at a limited rate. */
 void dev_break(struct dev *dev, const char *why);
+/* io: one line "device=ID event=TEXT ..." to dev->log; at most DEV_LOG_LINES in DEV_LOG_NS, the rest is counted. */
+#define DEV_LOG_LINES 8
+#define DEV_LOG_NS    UINT64_C(1000000000)
+void dev_log(struct dev *dev, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+
+/* The one list of all devices (table.c); NULL ends it. */
+extern const struct dev_ops *const dev_table[];
 
 #endif

@@ -18,7 +18,8 @@
 #include "devices/dev.h"
 
 #define MMIO_SIZE             0x1000u
-#define MMIO_REG_QUEUE_NOTIFY 0x50u /* ioeventfd: 4 bytes, datamatch = queue index */
+#define MMIO_REG_CONFIG       0x100u /* the device's configuration space begins here */
+#define MMIO_REG_QUEUE_NOTIFY 0x50u  /* ioeventfd: 4 bytes, datamatch = queue index */
 
 struct mmio;
 
@@ -28,10 +29,18 @@ struct mmio;
  */
 int mmio_create(struct mmio **out, struct dev *dev, const struct gmem *gm, struct loop *loop,
 		int irq_fd, struct errmsg *why);
-/* Not while the loop runs.  Destroys the device too.  NULL is fine. */
+/*
+ * mmio_destroy() - after mmio_quiesce() (or before anything ran) and after loop_destroy(): the reads of
+ * the kick eventfds are requests on the ring, which end with it.  Destroys the device too.  NULL is fine.
+ */
 void mmio_destroy(struct mmio *mmio);
 
-/* vCPU threads, any access at all: what the specification leaves undefined reads as 0, writes as nothing. */
+/*
+ * vCPU threads, any access at all: what the specification leaves undefined reads as 0, writes as nothing.
+ * Registers below MMIO_REG_CONFIG want 4 aligned bytes (4.2.2.2).  While one vCPU's reset or DRIVER_OK is
+ * being carried out, the others' status writes wait for it and their other writes are dropped.
+ * On the loop's own thread (tests, after the first turn) the same work is done in place.
+ */
 void mmio_read(struct mmio *mmio, uint64_t off, void *buf, uint32_t len);
 void mmio_write(struct mmio *mmio, uint64_t off, const void *buf, uint32_t len);
 

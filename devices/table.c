@@ -1,0 +1,11 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The one list of all devices. */
+#include <stddef.h>
+
+#include "devices/dev.h"
+#include "devices/vrng.h"
+
+const struct dev_ops *const dev_table[] = {
+	&vrng_ops,
+	NULL,
+};
