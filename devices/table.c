@@ -4,8 +4,10 @@
 
 #include "devices/dev.h"
 #include "devices/vrng.h"
+#include "devices/vsock.h"
 
 const struct dev_ops *const dev_table[] = {
 	&vrng_ops,
+	&vsock_ops,
 	NULL,
 };
