@@ -10,6 +10,7 @@ endif
 MUSL_CC  ?= musl-gcc
 AR       ?= ar
 OBJCOPY  ?= objcopy
+LD       := ld
 PREFIX   ?= /usr/local
 VERSION  := 0.1.0
 
@@ -90,7 +91,8 @@ $(B)/tests/unit/%: tests/unit/%.c $(SUP_LIB) $(CORE_LIB)
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS_ALL) $(UNIT_CFLAGS_$*) -o $@ $< $(SUP_LIB) $(CORE_LIB) -lcmocka $(VMM_LIBS) $(SUP_LIBS)
 
-.PHONY: unit
+.PHONY: unit unit-build
+unit-build: $(UNIT)
 unit: $(UNIT)
 	@set -e; for t in $(UNIT); do $$t; done
 
@@ -104,15 +106,66 @@ build/fuzz/tests/fuzz/%: tests/fuzz/%.c $(if $(filter fuzz,$(V)),$(SUP_LIB) $(CO
 fuzz-build:
 	$(MAKE) V=fuzz $(FUZZ)
 
+# Each target for FUZZ_SECONDS, from the corpus in the tree; findings land in build/fuzz/.
+FUZZ_SECONDS ?= 60
+.PHONY: fuzz
+fuzz: fuzz-build
+	@set -e; for t in $(FUZZ); do \
+		name=$$(basename $$t _fuzz); mkdir -p build/fuzz/corpus/$$name tests/fuzz/corpus/$$name; \
+		echo "fuzz $$name, $(FUZZ_SECONDS) s"; \
+		$$t -max_total_time=$(FUZZ_SECONDS) -timeout=20 -rss_limit_mb=2048 -artifact_prefix=build/fuzz/$$name- \
+			build/fuzz/corpus/$$name tests/fuzz/corpus/$$name >build/fuzz/$$name.log 2>&1 || \
+			{ tail -n 40 build/fuzz/$$name.log; exit 1; }; \
+		tail -n 1 build/fuzz/$$name.log; \
+	done
+
+# --- checks -------------------------------------------------------------------------------------
 .PHONY: lint
 lint:
-	tests/lint/layers.sh
-	git ls-files '*.c' '*.h' | xargs clang-format --dry-run --Werror
+	@tests/run lint
 
 .PHONY: format
 format:
 	git ls-files '*.c' '*.h' | xargs clang-format -i
 
+# A line before each step, so that nobody wonders what takes long.
+STEP = @echo "== $(1)"
+
+.PHONY: check
+check:
+	@guest/setup/packages ensure
+	$(call STEP,build: gcc and clang without warnings)
+	@$(MAKE) -s -j2 CI=1 all unit-build kvm-build lab-tools
+	@$(MAKE) -s -j2 CI=1 V=clang all
+	$(call STEP,build: tests with address and undefined-behaviour, and with thread sanitizer)
+	@$(MAKE) -s -j2 CI=1 V=asan all unit-build
+	@$(MAKE) -s -j2 CI=1 V=tsan unit-build
+	$(call STEP,guest: kernel and initramfs and image)
+	@$(MAKE) -s guest guest-image
+	$(call STEP,tests)
+	@tests/run lint unit asan tsan kvm host linux
+
+.PHONY: demo
+demo:
+	@guest/setup/packages ensure
+	$(call STEP,build)
+	@$(MAKE) -s -j2 all lab-tools
+	$(call STEP,guest: kernel and initramfs and image)
+	@$(MAKE) -s guest guest-image
+	$(call STEP,demo)
+	@tests/e2e/where-linux-runs tests/e2e/demo
+
 .PHONY: clean
 clean:
 	rm -rf build
+
+.PHONY: help
+help:
+	@echo "make            build into build/"
+	@echo "make demo       set up, build, and show programs running inside a microVM"
+	@echo "make check      set up, build, and run every test this machine can run"
+	@echo "make lint       layers, format, static analysis"
+	@echo "make fuzz       each fuzz target for FUZZ_SECONDS (60)"
+	@echo "make bench      benchmarks, to JSON and a table"
+	@echo "make install    PREFIX=$(PREFIX) DESTDIR="
+	@echo "make V=clang|asan|tsan|fuzz ...   the same in a variant, below build/V/"
