@@ -1,4 +1,15 @@
-# spore-vmm: one process per VM.
-PROGRAMS += $(if $(wildcard vmm/main.c),$(B)/spore-vmm)
+# spore-vmm: one process per VM.  libspore.a: the same as a library, with vmm/libvmm.h as its only door.
+PROGRAMS += $(if $(wildcard vmm/main.c),$(B)/spore-vmm) $(B)/libspore.a $(B)/libspore.pc
 $(B)/spore-vmm: $(B)/obj/vmm/main.o $(CORE_LIB)
 	$(CC) $(SAN) $(LINK) -o $@ $^ $(VMM_LIBS) -ljansson -pthread
+
+# One relocatable object in which only vmm_* is global: no other name of ours can clash with an embedder's.
+$(B)/libspore.a: $(CORE_OBJ)
+	$(LD) -r -o $(B)/obj/libspore.o $^
+	$(OBJCOPY) --wildcard --keep-global-symbol='vmm_*' $(B)/obj/libspore.o
+	@rm -f $@
+	$(AR) rcs $@ $(B)/obj/libspore.o
+
+$(B)/libspore.pc: vmm/libspore.pc.in
+	@mkdir -p $(@D)
+	sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@VERSION@|$(VERSION)|' $< >$@

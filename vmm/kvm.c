@@ -140,6 +140,17 @@ int kvm_vm_set_routes(struct kvm_vm *vm, const struct kvm_route route[KVM_GSI_CO
 	return ioctl(vm->fd, KVM_SET_GSI_ROUTING, &table) ? -errno : 0;
 }
 
+int kvm_vm_signal_msi(struct kvm_vm *vm, uint64_t address, uint32_t data)
+{
+	struct kvm_msi msi = {
+		.address_lo = (uint32_t)address,
+		.address_hi = (uint32_t)(address >> 32),
+		.data = data,
+	};
+
+	return ioctl(vm->fd, KVM_SIGNAL_MSI, &msi) < 0 ? -errno : 0;
+}
+
 int kvm_supported_cpuid(int dev_fd, struct cpuid_table *out, struct errmsg *why)
 {
 	_Static_assert(offsetof(struct cpuid_table, entry) == offsetof(struct kvm_cpuid2, entries),

@@ -58,6 +58,9 @@ int kvm_vm_ioeventfd(struct kvm_vm *vm, gpa_t at, uint32_t value, int fd, struct
 /* Any thread. */
 int kvm_vm_set_routes(struct kvm_vm *vm, const struct kvm_route route[KVM_GSI_COUNT]);
 
+/* Any thread: one message now. */
+int kvm_vm_signal_msi(struct kvm_vm *vm, uint64_t address, uint32_t data);
+
 int kvm_supported_cpuid(int dev_fd, struct cpuid_table *out, struct errmsg *why);
 
 int kvm_vcpu_create(struct kvm_vcpu *vcpu, const struct kvm_vm *vm, unsigned id,

@@ -100,7 +100,8 @@ struct vmm_timings {
 
 /* Counters; monotonic while the VM lives. */
 struct vmm_counters {
-	uint64_t exits_io, exits_mmio, exits_hlt, exits_other, kicks, interrupts, device_breaks;
+	uint64_t exits_io, exits_mmio, exits_other;
+	uint64_t device_breaks; /* how often the guest broke a device */
 	uint64_t serial_bytes, serial_dropped;
 };
 

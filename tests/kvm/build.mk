@@ -1,0 +1,22 @@
+# Tiny guests: freestanding programs for one behaviour each, run on any /dev/kvm (docs/HACKING.md).
+GUEST_CFLAGS := -std=c17 -O1 -ffreestanding -nostdlib -static -fno-pie -no-pie -mgeneral-regs-only -mno-red-zone \
+                -fno-stack-protector -fcf-protection=none -Wall -Wextra -I.
+GUEST_SRC := $(wildcard tests/kvm/guest/*.c)
+GUESTS    := $(GUEST_SRC:tests/kvm/guest/%.c=$(B)/tests/kvm/guest/%.elf)
+.SECONDARY: $(GUESTS)
+
+$(B)/tests/kvm/guest/%.elf: tests/kvm/guest/%.c tests/kvm/guest/start.S tests/kvm/guest/tiny.ld tests/kvm/guest/tiny.h
+	@mkdir -p $(@D)
+	gcc $(GUEST_CFLAGS) -Wl,-T,tests/kvm/guest/tiny.ld -Wl,--build-id=none -Wl,-z,noexecstack -Wl,--no-warn-rwx-segments -o $@ tests/kvm/guest/start.S $<
+
+# tests/kvm/*_test.c drive the library, as an embedder would, with these guests.
+KVM_SRC := $(wildcard tests/kvm/*_test.c)
+KVM     := $(KVM_SRC:tests/kvm/%.c=$(B)/tests/kvm/%)
+$(B)/tests/kvm/%: tests/kvm/%.c $(B)/libspore.a $(GUESTS)
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS_ALL) -DGUEST_DIR='"$(B)/tests/kvm/guest"' -o $@ $< $(B)/libspore.a -lcmocka $(VMM_LIBS) -ljansson
+
+.PHONY: kvm-build kvm-tests
+kvm-build: $(GUESTS) $(KVM)
+kvm-tests: $(KVM)
+	@set -e; for t in $(KVM); do $$t; done

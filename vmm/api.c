@@ -1,0 +1,129 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* libvmm.h on top of machine.h and lifecycle.c: checks of the caller, and no work of its own. */
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/cleanup.h"
+#include "vmm/machine.h"
+#include "vmm/sandbox.h"
+
+_Static_assert(sizeof(struct vmm_error) == sizeof(struct errmsg),
+	       "the public error text is base/err.h's");
+
+static struct errmsg *text_of(struct vmm_error *why)
+{
+	return (struct errmsg *)why;
+}
+
+int vmm_create(struct vmm **out, const struct vmm_config *cfg, struct vmm_error *why)
+{
+	struct vmm_config full = {.size = 0};
+
+	/* An older caller's shorter structure is completed with zeroes; a newer one's is not understood. */
+	if (cfg->size > sizeof(full) || cfg->size < sizeof(cfg->size))
+		return err_set(text_of(why), 0, "vmm_config.size is %zu: this library knows %zu",
+			       cfg->size, sizeof(full));
+	memcpy(&full, cfg, cfg->size);
+	return machine_create(out, &full, text_of(why));
+}
+
+int vmm_seal(struct vmm *m, struct vmm_error *why)
+{
+	if (m->state != VMM_CREATED || m->sealed)
+		return err_set(text_of(why), EINVAL, "a VM is sealed once, before it starts");
+	int err = sandbox_process(text_of(why));
+	if (!err)
+		err = sandbox_thread(SANDBOX_CTL, text_of(why));
+	m->sealed = !err;
+	return err;
+}
+
+int vmm_start(struct vmm *m, struct vmm_error *why)
+{
+	if (m->state != VMM_CREATED)
+		return err_set(text_of(why), EINVAL, "the VM has been started before");
+	return machine_run(m, text_of(why));
+}
+
+int vmm_pause(struct vmm *m, struct vmm_error *why)
+{
+	return machine_pause(m, text_of(why));
+}
+
+int vmm_resume(struct vmm *m, struct vmm_error *why)
+{
+	if (m->state == VMM_CREATED)
+		return err_set(text_of(why), EINVAL, "the VM has not been started");
+	return machine_run(m, text_of(why));
+}
+
+int vmm_stop(struct vmm *m, struct vmm_error *why)
+{
+	(void)why;
+	machine_end(m, VMM_EXIT_STOPPED, "stopped");
+	machine_halt(m);
+	return 0;
+}
+
+enum vmm_state vmm_state(const struct vmm *m)
+{
+	return machine_want(m) == WANT_ENDED ? VMM_ENDED : m->state;
+}
+
+int vmm_exit_fd(const struct vmm *m)
+{
+	return m->exit_fd;
+}
+
+static pthread_mutex_t *lock_of(const struct vmm *m)
+{
+	return (pthread_mutex_t *)(uintptr_t)&m->lock;
+}
+
+enum vmm_exit vmm_exit_reason(const struct vmm *m, struct vmm_error *text)
+{
+	cleanup_unlock pthread_mutex_t *held = hold(lock_of(m));
+	if (text)
+		*text = m->exit_text;
+	return m->exit;
+}
+
+void vmm_timings(const struct vmm *m, struct vmm_timings *out)
+{
+	cleanup_unlock pthread_mutex_t *held = hold(lock_of(m));
+	*out = m->timings;
+}
+
+static uint64_t peek(const uint64_t *counter)
+{
+	return __atomic_load_n(counter, __ATOMIC_RELAXED);
+}
+
+void vmm_counters(const struct vmm *m, struct vmm_counters *out)
+{
+	*out = (struct vmm_counters){0};
+	for (unsigned i = 0; i < m->cpus; i++) {
+		out->exits_io += peek(&m->vcpu[i].exits_io);
+		out->exits_mmio += peek(&m->vcpu[i].exits_mmio);
+		out->exits_other += peek(&m->vcpu[i].exits_other);
+	}
+	for (unsigned i = 0; i < m->dev_count; i++)
+		out->device_breaks += peek(&mmio_dev(m->dev[i])->breaks);
+	if (m->console)
+		console_counts(m->console, &out->serial_bytes, &out->serial_dropped);
+}
+
+void vmm_destroy(struct vmm *m)
+{
+	if (!m)
+		return;
+	if (m->state != VMM_ENDED)
+		vmm_stop(m, NULL);
+	machine_destroy(m);
+}
+
+const char *vmm_version(void)
+{
+	return SPORE_VERSION;
+}

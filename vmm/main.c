@@ -1,0 +1,138 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * spore-vmm: one process, one VM.  Command line and configuration in, libvmm.h in the middle, exit status
+ * and timings out.  Nothing here outlives main(): the process is the VM.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "base/clock.h"
+#include "vmm/config.h"
+#include "vmm/libvmm.h"
+#include "vmm/options.h"
+#include "vmm/sandbox.h"
+
+static void log_line(void *ctx, int level, const char *line)
+{
+	(void)ctx;
+	(void)level;
+	dprintf(STDERR_FILENO, "spore-vmm: %s\n", line);
+}
+
+/* Phases in ns of CLOCK_MONOTONIC, so that they can be put beside times taken outside this process. */
+static void timings_write(int fd, const struct vmm *vmm)
+{
+	struct vmm_timings t;
+	struct vmm_counters c;
+
+	vmm_timings(vmm, &t);
+	vmm_counters(vmm, &c);
+#define ROW(name) ",\"" #name "\":%llu"
+#define LLU(v)    (unsigned long long)(v)
+	dprintf(fd,
+		"{\"version\":\"%s\"" ROW(create_begin) ROW(kvm_ready) ROW(memory_ready)
+			ROW(vcpus_ready) ROW(devices_ready) ROW(kernel_loaded) ROW(created)
+				ROW(started) ROW(first_run) ROW(first_exit) ROW(guest_boot)
+					ROW(ready) ROW(ended) ROW(exits_io) ROW(exits_mmio)
+						ROW(exits_other) ROW(device_breaks)
+							ROW(serial_bytes) ROW(serial_dropped) "}\n",
+		vmm_version(), LLU(t.create_begin), LLU(t.kvm_ready), LLU(t.memory_ready),
+		LLU(t.vcpus_ready), LLU(t.devices_ready), LLU(t.kernel_loaded), LLU(t.created),
+		LLU(t.started), LLU(t.first_run), LLU(t.first_exit), LLU(t.guest_boot),
+		LLU(t.ready), LLU(t.ended), LLU(c.exits_io), LLU(c.exits_mmio), LLU(c.exits_other),
+		LLU(c.device_breaks), LLU(c.serial_bytes), LLU(c.serial_dropped));
+}
+
+static int timings_open(const struct options *opt, struct errmsg *why)
+{
+	if (!opt->timings)
+		return -1;
+	if (!opt->timings_file)
+		return dup(STDERR_FILENO);
+	int fd = open(opt->timings_file, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+	return fd < 0 ? err_set(why, errno, "--timings %s", opt->timings_file) : fd;
+}
+
+static int exit_status(const struct vmm *vmm)
+{
+	struct vmm_error text;
+	enum vmm_exit reason = vmm_exit_reason(vmm, &text);
+
+	if (reason == VMM_EXIT_RESET || reason == VMM_EXIT_STOPPED)
+		return EXIT_STATUS_OK;
+	fprintf(stderr, "spore-vmm: %s\n", text.text);
+	return EXIT_STATUS_ERROR;
+}
+
+static int fail(int status, const struct errmsg *why)
+{
+	fprintf(stderr, "spore-vmm: %s\n", why->text);
+	return status;
+}
+
+/* Seals, starts, and waits for the end. */
+static int run(struct vmm *vmm, const struct options *opt)
+{
+	struct errmsg why;
+	cleanup_close int timings_fd = timings_open(opt, &why);
+
+	if (opt->timings && timings_fd < 0)
+		return fail(EXIT_STATUS_ERROR, &why);
+	if (!opt->no_sandbox && vmm_seal(vmm, (struct vmm_error *)&why))
+		return fail(EXIT_STATUS_ERROR, &why);
+	if (vmm_start(vmm, (struct vmm_error *)&why))
+		return fail(EXIT_STATUS_ERROR, &why);
+
+	struct pollfd ended = {.fd = vmm_exit_fd(vmm), .events = POLLIN};
+	while (poll(&ended, 1, -1) < 0 && errno == EINTR)
+		;
+	vmm_stop(vmm, NULL);
+	if (timings_fd >= 0)
+		timings_write(timings_fd, vmm);
+	return exit_status(vmm);
+}
+
+static int configure_and_run(const struct options *opt, const struct config *file)
+{
+	struct vmm_config cfg;
+	struct vmm *vmm = NULL;
+	struct errmsg why;
+
+	if (config_open(file, opt, &cfg, &why))
+		return fail(EXIT_STATUS_BAD_CONFIG, &why);
+	cfg.log = log_line;
+	if (vmm_create(&vmm, &cfg, (struct vmm_error *)&why))
+		return fail(EXIT_STATUS_ERROR, &why);
+	config_close(opt, &cfg);
+	/* The handle is not dismantled: the process ends, and the kernel does it faster. */
+	return run(vmm, opt);
+}
+
+int main(int argc, char *argv[])
+{
+	struct options opt;
+	struct config file = {.kernel_path = NULL};
+	struct errmsg why;
+
+	sandbox_install_trap_handler();
+	if (options_parse(argc, argv, &opt, &why))
+		return fail(EXIT_STATUS_BAD_ARGUMENTS, &why);
+	if (opt.help || opt.version) {
+		if (opt.help)
+			options_help(stdout);
+		else
+			printf("Spore VMM v%s\n", vmm_version());
+		return EXIT_STATUS_OK;
+	}
+	if (config_load(&file, opt.config_file, &why))
+		return fail(EXIT_STATUS_BAD_CONFIG, &why);
+	int status = configure_and_run(&opt, &file);
+	config_free(&file);
+	return status;
+}
