@@ -1,0 +1,364 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * stream.c - a process's bytes: pipe to ring to connections, and stdin the other way; see proc.h
+ *
+ * An output is in the loop exactly while reading it is allowed (stream_arm()): a full ring must not
+ * spin on a hung-up pipe.  A connection may vanish in conn_run(); loops over attached connections
+ * fetch the next one first.  Thread: the agent's only one.
+ */
+#include "agent/proc.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+#define VEOF_DEFAULT 4
+
+/* --- output: pipe to ring --------------------------------------------------------------------- */
+
+bool stream_takes_output(const struct conn *conn)
+{
+	return !(conn->attach & AGENT_ATTACH_NO_OUTPUT);
+}
+
+/* How much may be read without overwriting what somebody who counts has not got yet. */
+static size_t ring_allowance(const struct proc_output *output)
+{
+	const struct ring *ring = &output->ring;
+	unsigned i = output->stream - AGENT_STDOUT;
+	uint64_t held = ring->head;
+
+	for (const struct conn *conn = output->proc->attached; conn; conn = conn->next_attached) {
+		bool counts = stream_takes_output(conn) && !(conn->attach & AGENT_ATTACH_LOSSY);
+		if (counts && conn->stream[i].at < held)
+			held = conn->stream[i].at;
+	}
+	uint64_t waiting = ring->head - held;
+	return waiting < ring->cap ? ring->cap - (size_t)waiting : 0;
+}
+
+void stream_close_output(struct proc_output *output)
+{
+	loop_take(&output->proc->agent->loop, &output->source);
+	if (output->fd >= 0)
+		close(output->fd);
+	output->fd = -1;
+}
+
+/* In the loop when reading is allowed, out of it when not. */
+void stream_arm(struct proc_output *output)
+{
+	struct loop *loop = &output->proc->agent->loop;
+	bool allowed = output->fd >= 0 && ring_allowance(output) > 0;
+
+	if (!allowed)
+		loop_take(loop, &output->source);
+	else if (output->source.fd < 0 && loop_add(loop, &output->source, output->fd, EPOLLIN) < 0)
+		stream_close_output(output);
+}
+
+/* One read of what is there and allowed.  The output may be closed afterwards. */
+void stream_pump(struct proc_output *output)
+{
+	struct proc *proc = output->proc;
+	bool ended = proc->state == PROC_EXITED;
+	size_t room = ring_allowance(output);
+	struct iovec iov[2];
+
+	if (ended && room > output->left)
+		room = output->left;
+	if (output->fd < 0 || room == 0)
+		return;
+	int count = ring_room(&output->ring, room, iov);
+	if (count < 0)
+		return;
+	ssize_t n = readv(output->fd, iov, count);
+	if (n > 0) {
+		ring_wrote(&output->ring, (size_t)n);
+		output->left -= ended ? (size_t)n : 0;
+	} else if (n == 0 || (errno != EAGAIN && errno != EINTR) || (ended && errno == EAGAIN)) {
+		stream_close_output(output); /* a terminal whose other side is closed says EIO */
+	}
+	if (ended && output->left == 0)
+		stream_close_output(output);
+}
+
+void stream_run_attached(struct proc *proc)
+{
+	struct conn *after;
+
+	for (struct conn *conn = proc->attached; conn; conn = after) {
+		after = conn->next_attached;
+		conn_run(conn);
+	}
+}
+
+/* --- output: ring to connection --------------------------------------------------------------- */
+
+void stream_output_ready(struct source *source, uint32_t events)
+{
+	struct proc_output *output = (struct proc_output *)source;
+
+	(void)events;
+	stream_pump(output);
+	stream_run_attached(output->proc);
+	stream_arm(output);
+}
+
+/* Sends one frame of the stream if there is something and credit for it.  1 sent; 0 not; < 0 broken. */
+static int serve_stream(struct conn *conn, unsigned i)
+{
+	struct proc_output *output = &conn->proc->output[i];
+	struct conn_stream *stream = &conn->stream[i];
+	const struct ring *ring = &output->ring;
+	struct iovec iov[2];
+
+	if (stream->at < ring->tail) {
+		conn_put_value(conn, AGENT_LOST, output->stream, ring->tail - stream->at);
+		stream->at = ring->tail;
+		return conn_flush(conn);
+	}
+	uint64_t len = ring->head - stream->at;
+	if (len > stream->credit)
+		len = stream->credit;
+	if (len > AGENT_FRAME_MAX)
+		len = AGENT_FRAME_MAX;
+	if (len == 0)
+		return 0;
+	int count = ring_span(ring, stream->at, (size_t)len, iov);
+	int sent = conn_send_data(conn, output->stream, iov, count, (size_t)len);
+	if (sent < 0)
+		return sent;
+	stream->at += len;
+	stream->credit -= len;
+	return 1;
+}
+
+/* Sends what there is of both streams, in turns.  1: nothing is left to send now; 0: the socket is
+ * full; < 0: broken. */
+static int serve_output(struct conn *conn)
+{
+	int err = conn_flush(conn);
+
+	for (unsigned idle = 0; err == 1 && idle < 2;) {
+		conn->turn ^= 1;
+		int sent = serve_stream(conn, conn->turn);
+		idle = sent > 0 ? 0 : idle + 1;
+		err = sent < 0 ? sent : conn_flush(conn);
+	}
+	return err;
+}
+
+static bool stream_done(const struct conn *conn, unsigned i)
+{
+	const struct proc_output *output = &conn->proc->output[i];
+	return output->fd < 0 && conn->stream[i].at == output->ring.head;
+}
+
+/* Says what has ended.  True: all has been said. */
+static bool say_ends(struct conn *conn)
+{
+	const struct proc *proc = conn->proc;
+	bool all = proc->state == PROC_EXITED;
+
+	if (proc->input.fd < 0 && !conn->stdin_eof_sent) {
+		conn_put(conn, AGENT_EOF, AGENT_STDIN, NULL, NULL, 0);
+		conn->stdin_eof_sent = true;
+	}
+	if (proc->state == PROC_EXITED && !conn->exit_sent) {
+		conn_put(conn, AGENT_EXIT, 0, &proc->exit, NULL, 0);
+		conn->exit_sent = true;
+	}
+	for (unsigned i = 0; i < 2 && stream_takes_output(conn); i++) {
+		struct conn_stream *stream = &conn->stream[i];
+		if (!stream->eof_sent && stream_done(conn, i)) {
+			conn_put(conn, AGENT_EOF, proc->output[i].stream, NULL, NULL, 0);
+			stream->eof_sent = true;
+		}
+		all = all && stream->eof_sent;
+	}
+	return all;
+}
+
+static void give_credit(struct conn *conn)
+{
+	uint64_t taken = conn->proc->input_ring.tail;
+	struct agent_credit credit = {0};
+	unsigned done = 0;
+
+	while (done < conn->seg_count && conn->seg[done].end <= taken)
+		credit.bytes += conn->seg[done++].bytes;
+	if (!done)
+		return;
+	conn->seg_count -= done;
+	memmove(conn->seg, conn->seg + done, conn->seg_count * sizeof(conn->seg[0]));
+	conn->stdin_left += credit.bytes;
+	conn_put(conn, AGENT_CREDIT, AGENT_STDIN, &credit, NULL, 0);
+}
+
+bool proc_serve(struct conn *conn)
+{
+	struct proc *proc = conn->proc;
+
+	give_credit(conn);
+	int err = stream_takes_output(conn) ? serve_output(conn) : 1;
+	if (err < 0) {
+		conn_destroy(conn);
+		return false;
+	}
+	for (unsigned i = 0; i < 2; i++)
+		stream_arm(&proc->output[i]);
+	if (say_ends(conn)) {
+		conn_put_value(conn, AGENT_END, 0, 0);
+		conn_finish(conn);
+	}
+	return true;
+}
+
+/* --- input ------------------------------------------------------------------------------------ */
+
+/* The process takes no more input: what waits is dropped, and counts as taken. */
+void stream_close_input(struct proc *proc)
+{
+	loop_del(&proc->agent->loop, &proc->input);
+	proc->input_ring.tail = proc->input_ring.head;
+	proc->stir = true;
+}
+
+static void pump_input(struct proc *proc)
+{
+	struct ring *ring = &proc->input_ring;
+
+	while (proc->input.fd >= 0 && ring->tail < ring->head) {
+		struct iovec iov[2];
+		int count = ring_span(ring, ring->tail, (size_t)(ring->head - ring->tail), iov);
+		ssize_t n = writev(proc->input.fd, iov, count);
+		if (n < 0 && (errno == EAGAIN || errno == EINTR))
+			break;
+		if (n < 0)
+			stream_close_input(proc);
+		else
+			ring->tail += (uint64_t)n;
+		proc->stir = true;
+	}
+	bool waiting = ring->tail < ring->head;
+	if (!waiting && proc->input_eof)
+		stream_close_input(proc);
+	loop_set(&proc->agent->loop, &proc->input, waiting ? EPOLLOUT : 0);
+}
+
+void stream_input_ready(struct source *source, uint32_t events)
+{
+	struct proc *proc = (struct proc *)((char *)source - offsetof(struct proc, input));
+
+	if (events & (EPOLLERR | EPOLLHUP))
+		stream_close_input(proc);
+	else
+		pump_input(proc);
+	stream_run_attached(proc);
+}
+
+static size_t ring_left(const struct ring *ring)
+{
+	return ring->cap - (size_t)(ring->head - ring->tail);
+}
+
+static bool on_stdin(struct conn *conn, const uint8_t *data, uint32_t len)
+{
+	struct proc *proc = conn->proc;
+
+	/* Bytes of connections that have left may still wait: then the credit was too generous. */
+	if (len > conn->stdin_left || len > ring_left(&proc->input_ring))
+		return false;
+	conn->stdin_left -= len;
+	if (proc->input.fd >= 0 && !proc->input_eof) {
+		if (ring_put(&proc->input_ring, data, len) < 0)
+			return false;
+	}
+	if (conn->seg_count ==
+	    CONN_SEGS) { /* small pieces: credit for the last two comes together */
+		conn->seg_count--;
+		len += conn->seg[conn->seg_count].bytes;
+	}
+	conn->seg[conn->seg_count].end = proc->input_ring.head;
+	conn->seg[conn->seg_count++].bytes = len;
+	pump_input(proc);
+	return true;
+}
+
+static void on_stdin_eof(struct proc *proc)
+{
+	static const uint8_t end_of_file = VEOF_DEFAULT;
+
+	if (proc->input.fd < 0 || proc->input_eof || !ring_left(&proc->input_ring))
+		return;
+	if (proc->flags & AGENT_EXEC_TTY)
+		ring_put(&proc->input_ring, &end_of_file, 1);
+	else
+		proc->input_eof = true;
+	pump_input(proc);
+}
+
+/* --- frames of a session ---------------------------------------------------------------------- */
+
+static void resize(const struct proc *proc, const void *payload)
+{
+	struct agent_resize m;
+	struct winsize size = {0};
+
+	memcpy(&m, payload, sizeof(m));
+	size.ws_row = m.rows;
+	size.ws_col = m.cols;
+	if (proc->output[0].fd >= 0)
+		ioctl(proc->output[0].fd, TIOCSWINSZ, &size);
+}
+
+static bool on_credit(struct conn *conn, uint16_t stream, const void *payload)
+{
+	struct agent_credit credit;
+
+	if (stream == AGENT_STDIN)
+		return false;
+	memcpy(&credit, payload, sizeof(credit));
+	struct conn_stream *to = &conn->stream[stream - AGENT_STDOUT];
+	if (to->credit + credit.bytes > AGENT_CREDIT_MAX)
+		return false;
+	to->credit += credit.bytes;
+	return true;
+}
+
+static void on_detach(struct conn *conn)
+{
+	conn->proc->flags |= AGENT_EXEC_DETACHED;
+	conn_put_value(conn, AGENT_END, 0, 0);
+	conn_finish(conn);
+}
+
+bool proc_frame(struct conn *conn, const struct agent_frame *frame, const uint8_t *payload)
+{
+	struct proc *proc = conn->proc;
+	struct agent_signal sig;
+
+	switch (frame->type) {
+	case AGENT_DATA: return frame->stream == AGENT_STDIN && on_stdin(conn, payload, frame->len);
+	case AGENT_EOF:
+		if (frame->stream != AGENT_STDIN)
+			return false;
+		on_stdin_eof(proc);
+		return true;
+	case AGENT_CREDIT: return on_credit(conn, frame->stream, payload);
+	case AGENT_SIGNAL:
+		memcpy(&sig, payload, sizeof(sig));
+		proc_kill(proc, sig.signo, sig.scope); /* already gone: EXIT says so */
+		return true;
+	case AGENT_RESIZE:
+		if (proc->flags & AGENT_EXEC_TTY)
+			resize(proc, payload);
+		return true;
+	case AGENT_DETACH: on_detach(conn); return true;
+	default: return false;
+	}
+}
