@@ -42,7 +42,7 @@ static const uint8_t permitted[] = {
 	IORING_OP_READ,    IORING_OP_WRITE,     IORING_OP_READV,    IORING_OP_WRITEV,
 	IORING_OP_FSYNC,   IORING_OP_FALLOCATE, IORING_OP_POLL_ADD, IORING_OP_ACCEPT,
 	IORING_OP_SEND,    IORING_OP_RECV,      IORING_OP_TIMEOUT,  IORING_OP_ASYNC_CANCEL,
-	IORING_OP_SENDMSG,
+	IORING_OP_SENDMSG, IORING_OP_RECVMSG,
 };
 
 static int loop_restrict(struct loop *loop)
@@ -309,9 +309,14 @@ void loop_recv(struct loop *loop, struct loop_op *op, int fd, void *buf, uint32_
 	LOOP_SUBMIT(io_uring_prep_recv, fd, buf, len, 0);
 }
 
-void loop_sendmsg(struct loop *loop, struct loop_op *op, int fd, const struct msghdr *msg)
+void loop_sendmsg_now(struct loop *loop, struct loop_op *op, int fd, const struct msghdr *msg)
 {
-	LOOP_SUBMIT(io_uring_prep_sendmsg, fd, msg, MSG_NOSIGNAL);
+	LOOP_SUBMIT(io_uring_prep_sendmsg, fd, msg, MSG_NOSIGNAL | MSG_DONTWAIT);
+}
+
+void loop_recvmsg_now(struct loop *loop, struct loop_op *op, int fd, struct msghdr *msg)
+{
+	LOOP_SUBMIT(io_uring_prep_recvmsg, fd, msg, MSG_DONTWAIT);
 }
 
 void loop_timer(struct loop *loop, struct loop_timer *timer, uint64_t deadline_ns)

@@ -82,9 +82,14 @@ void loop_poll(struct loop *loop, struct loop_op *op, int fd, short events);
 void loop_accept(struct loop *loop, struct loop_op *op, int fd);
 void loop_send(struct loop *loop, struct loop_op *op, int fd, const void *buf, uint32_t len);
 void loop_recv(struct loop *loop, struct loop_op *op, int fd, void *buf, uint32_t len);
-/* A gathering loop_send(): like it, and unlike loop_writev(), never raises SIGPIPE. */
+/*
+ * Gathering and scattering, and at once or not at all: where they would wait, res is -EAGAIN.  (The other
+ * requests wait, also on a non-blocking socket.)  Neither raises SIGPIPE, as loop_writev() would.
+ * `msg` stays valid until done().
+ */
 struct msghdr;
-void loop_sendmsg(struct loop *loop, struct loop_op *op, int fd, const struct msghdr *msg);
+void loop_sendmsg_now(struct loop *loop, struct loop_op *op, int fd, const struct msghdr *msg);
+void loop_recvmsg_now(struct loop *loop, struct loop_op *op, int fd, struct msghdr *msg);
 
 /* Fires once at `deadline_ns` of CLOCK_MONOTONIC with res -ETIME; loop_cancel() ends it early. */
 struct loop_timer {

@@ -71,10 +71,12 @@ static void conn_polled(struct conn *conn, int res)
 {
 	if (res < 0)
 		conn_reset(conn);
-	else if (conn->in_kind == IN_HUP)
-		conn->hup = true;
-	else
+	else if (conn->in_kind == IN_POLL)
 		conn->readable = true;
+	else if (res & (POLLHUP | POLLERR))
+		conn->hup = true;
+	else if (conn->state == CONN_OPEN)
+		conn_deadline(conn); /* half closed: asked again then */
 }
 
 static void conn_in_done(struct loop_op *op, int res)
@@ -85,11 +87,9 @@ static void conn_in_done(struct loop_op *op, int res)
 	conn->held = true;
 	if (conn->in_kind == IN_READ)
 		vsock_rx_done(conn, res);
-	else if (conn->state == CONN_DEAD)
-		;
 	else if (conn->in_kind == IN_LINE)
 		conn_line_done(conn, res);
-	else
+	else if (conn->state != CONN_DEAD)
 		conn_polled(conn, res);
 	conn->held = false;
 	conn_advance(conn);
@@ -228,8 +228,10 @@ static void conn_recv_line(struct conn *conn)
 	conn->in_kind = IN_LINE;
 	conn->readable = false;
 	conn->vs->in_flight++;
-	loop_recv(conn->vs->dev.loop, &conn->in, conn->fd, conn->line + conn->line_len,
-		  (uint32_t)(sizeof(conn->line) - conn->line_len));
+	conn->in_iov.iov_base = conn->line + conn->line_len;
+	conn->in_iov.iov_len = sizeof(conn->line) - conn->line_len;
+	conn->in_msg = (struct msghdr){.msg_iov = &conn->in_iov, .msg_iovlen = 1};
+	loop_recvmsg_now(conn->vs->dev.loop, &conn->in, conn->fd, &conn->in_msg);
 }
 
 static void conn_advance_in(struct conn *conn)
@@ -242,7 +244,7 @@ static void conn_advance_in(struct conn *conn)
 		conn_recv_line(conn);
 	else if (conn->state == CONN_HELLO)
 		conn_poll(conn, IN_POLL, POLLIN);
-	else if (conn->state == CONN_OPEN && deaf && !conn->hup)
+	else if (conn->state == CONN_OPEN && deaf && !conn->hup && link_empty(&conn->timed))
 		conn_poll(conn, IN_HUP, 0);
 	else if (conn->state == CONN_OPEN && !deaf && !conn->readable && vsock_rx_credit(conn))
 		conn_poll(conn, IN_POLL, POLLIN);
@@ -318,6 +320,21 @@ void conn_deadline(struct conn *conn)
 	vsock_arm_timer(vs);
 }
 
+/*
+ * An open connection is in the list for one of two reasons: the guest owes an RST, or the host has
+ * closed one half.  The ring's poll reports a closed half for ever, so it cannot wait for the other:
+ * that is asked once a time-out.
+ */
+static void conn_expired(struct conn *conn)
+{
+	if (conn->state != CONN_OPEN || conn->shut_sent == VSOCK_SHUT_BOTH) {
+		conn_reset(conn);
+		return;
+	}
+	link_del(&conn->timed);
+	conn_advance(conn);
+}
+
 /* The timer may be early: the deadline it was set for may have been called off. */
 void vsock_timer_done(struct loop_op *op, int res)
 {
@@ -328,7 +345,7 @@ void vsock_timer_done(struct loop_op *op, int res)
 	if (vs->quiet)
 		return; /* unquiesce comes back here */
 	while (!link_empty(&vs->timed) && conn_first_timed(vs)->deadline_ns <= now)
-		conn_reset(conn_first_timed(vs));
+		conn_expired(conn_first_timed(vs));
 	vsock_arm_timer(vs);
 	vsock_rx_pump(vs);
 }

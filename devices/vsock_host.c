@@ -117,7 +117,8 @@ void conn_line_done(struct conn *conn, int res)
 {
 	uint32_t port;
 
-	if (res == -EAGAIN || res == -EINTR)
+	conn->vs->in_flight--;
+	if (conn->state == CONN_DEAD || res == -EAGAIN || res == -EINTR)
 		return;
 	if (res <= 0) {
 		conn_kill(conn);

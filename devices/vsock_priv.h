@@ -10,8 +10,9 @@
  *
  * A connection has one input request and one output request on the loop at most.  Whatever happens to
  * it, conn_advance() looks at its state and starts what should be running; vsock_rx_pump() sends what
- * is owed to the guest, one packet a connection in turn.  Sockets are non-blocking, so a request that
- * carries guest buffers completes in the turn that submits it: a slow peer never holds a token.
+ * is owed to the guest, one packet a connection in turn.  Input and output never wait in the ring
+ * (loop_recvmsg_now(), loop_sendmsg_now(); polls do the waiting), so a request that carries guest buffers
+ * completes in the turn that submits it: a slow peer never holds a token.
  *
  * Thread: io.
  */
@@ -110,6 +111,8 @@ struct conn {
 	/* Host to guest. */
 	struct loop_op in;
 	enum conn_in in_kind;
+	struct msghdr in_msg; /* of a line */
+	struct iovec in_iov;
 	bool readable; /* the socket is believed to have bytes */
 	bool eof;      /* it has delivered its last */
 	bool hup;      /* its peer neither sends nor receives any more */
@@ -124,6 +127,8 @@ struct conn {
 	/* Guest to host. */
 	struct loop_op out;
 	enum conn_out out_kind;
+	struct msghdr out_msg; /* of the ring */
+	struct iovec out_iov;
 	bool writable;                   /* the last poll said so */
 	bool sink;                       /* the socket takes no more: bytes are dropped */
 	bool write_shut;                 /* shutdown(SHUT_WR) is done */

@@ -181,7 +181,8 @@ static void rx_read(struct conn *conn, struct vsock_xfer *x, uint32_t room)
 	conn->in_kind = IN_READ;
 	conn->readable = false;
 	vs->in_flight++;
-	loop_readv(vs->dev.loop, &conn->in, conn->fd, x->iov, (unsigned)count, 0);
+	x->msg = (struct msghdr){.msg_iov = x->iov, .msg_iovlen = (size_t)count};
+	loop_recvmsg_now(vs->dev.loop, &conn->in, conn->fd, &x->msg);
 }
 
 /* One packet of data.  False when there is nothing to put it into. */

@@ -84,7 +84,7 @@ static void tx_send(struct conn *conn, struct vsock_xfer *x, uint32_t len)
 	conn->tx = x;
 	conn->out_kind = OUT_GUEST;
 	vs->in_flight++;
-	loop_sendmsg(vs->dev.loop, &conn->out, conn->fd, &x->msg);
+	loop_sendmsg_now(vs->dev.loop, &conn->out, conn->fd, &x->msg);
 }
 
 static bool send_failed(int res)
@@ -173,10 +173,12 @@ void vsock_tx_advance(struct conn *conn)
 		return;
 	}
 	uint32_t part = conn->alloc - conn->buf_at;
+	conn->out_iov.iov_base = conn->buf + conn->buf_at;
+	conn->out_iov.iov_len = part < conn->buf_len ? part : conn->buf_len;
+	conn->out_msg = (struct msghdr){.msg_iov = &conn->out_iov, .msg_iovlen = 1};
 	conn->out_kind = OUT_BUF;
 	conn->vs->in_flight++;
-	loop_send(loop, &conn->out, conn->fd, conn->buf + conn->buf_at,
-		  part < conn->buf_len ? part : conn->buf_len);
+	loop_sendmsg_now(loop, &conn->out, conn->fd, &conn->out_msg);
 }
 
 /* --- packets ------------------------------------------------------------------------------------ */
