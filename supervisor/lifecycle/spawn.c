@@ -1,0 +1,137 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * fork and exec of the VMM.  Between the two the child only makes system calls: it puts its descriptors
+ * at their numbers, closes all others, leaves the terminal's process group (so that Ctrl-C reaches the
+ * guest's command and not the VMM), and asks for SIGKILL at its parent's end.
+ */
+#include <assert.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/close_range.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "supervisor/lifecycle/vm_parts.h"
+#include "wire/agent.h"
+
+#define ARGS_MAX  24
+#define LIFT_FROM 64 /* above every fixed number */
+
+struct vmm_args {
+	char listen[12], ready[12], port[12], timings[32];
+	const char *argv[ARGS_MAX];
+};
+
+static void build_args(struct vmm_args *a, const struct life_config *cfg)
+{
+	const char **at = a->argv;
+
+	snprintf(a->listen, sizeof(a->listen), "%d", LIFE_FD_LISTEN);
+	snprintf(a->ready, sizeof(a->ready), "%d", LIFE_FD_READY);
+	snprintf(a->port, sizeof(a->port), "%u", AGENT_READY_PORT);
+	snprintf(a->timings, sizeof(a->timings), "/proc/self/fd/%d", LIFE_FD_TIMINGS);
+	*at++ = cfg->vmm;
+	*at++ = "--no-api";
+	*at++ = "--config-file";
+	*at++ = "/proc/self/fd/3";
+	*at++ = "--vsock-listen-fd";
+	*at++ = a->listen;
+	*at++ = "--ready-fd";
+	*at++ = a->ready;
+	*at++ = "--ready-port";
+	*at++ = a->port;
+	if (cfg->kvm) {
+		*at++ = "--kvm";
+		*at++ = cfg->kvm;
+	}
+	if (cfg->timings) {
+		*at++ = "--timings";
+		*at++ = a->timings;
+	}
+	*at = NULL;
+}
+static_assert(LIFE_FD_CONFIG == 3, "build_args() names it");
+
+/* First out of the way of the fixed numbers, then onto them. */
+static int place_fds(const struct life_parts *parts, int in, int report)
+{
+	int lifted[LIFE_FD_END + 1],
+		source[LIFE_FD_END] = {in, parts->console_write, parts->messages_write};
+
+	for (int i = LIFE_FD_CONFIG; i < LIFE_FD_END; i++)
+		source[i] = parts->fd[i];
+	for (int i = 0; i < LIFE_FD_END; i++)
+		lifted[i] = source[i] < 0 ? -1 : fcntl(source[i], F_DUPFD_CLOEXEC, LIFT_FROM);
+	lifted[LIFE_FD_END] = fcntl(report, F_DUPFD_CLOEXEC, LIFT_FROM);
+	for (int i = 0; i < LIFE_FD_END; i++)
+		if (lifted[i] >= 0 && dup2(lifted[i], i) < 0)
+			return -errno;
+	syscall(SYS_close_range, LIFE_FD_END, ~0u, CLOSE_RANGE_CLOEXEC);
+	return lifted[LIFE_FD_END];
+}
+
+static void default_signals(void)
+{
+	sigset_t none;
+
+	for (int sig = 1; sig < NSIG; sig++)
+		signal(sig, SIG_DFL);
+	sigemptyset(&none);
+	sigprocmask(SIG_SETMASK, &none, NULL);
+}
+
+_Noreturn static void child(const struct vmm_args *args, const struct life_parts *parts, int report,
+			    pid_t parent)
+{
+	int null = open("/dev/null", O_RDONLY | O_CLOEXEC);
+
+	default_signals();
+	setsid();
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	if (getppid() != parent)
+		_exit(1); /* it ended before the request took effect */
+	int to = place_fds(parts, null, report);
+	if (to >= 0)
+		execv(args->argv[0], (char *const *)(uintptr_t)args->argv);
+	int err = errno;
+	if (write(to, &err, sizeof(err)) < 0)
+		_exit(2);
+	_exit(1);
+}
+
+int life_spawn(const struct life_config *cfg, const struct life_parts *parts, int *pid, int *pidfd,
+	       struct errmsg *why)
+{
+	struct vmm_args args;
+	int report[2], err = 0;
+	pid_t self = getpid();
+
+	build_args(&args, cfg);
+	if (pipe2(report, O_CLOEXEC))
+		return err_set(why, errno, "pipe");
+	pid_t made = fork();
+	if (!made)
+		child(&args, parts, report[1], self);
+	int fork_errno = errno;
+	close(report[1]);
+	cleanup_close int from = report[0];
+	if (made < 0)
+		return err_set(why, fork_errno, "fork");
+	ssize_t n = read(from, &err, sizeof(err)); /* end of file: exec has closed the other end */
+	*pidfd = (int)syscall(SYS_pidfd_open, made, 0);
+	if (n == (ssize_t)sizeof(err) || *pidfd < 0) {
+		err = *pidfd < 0 ? errno : err;
+		kill(made, SIGKILL);
+		waitpid(made, NULL, 0);
+		cleanup_close_fn(pidfd);
+		return err_set(why, err, "start %s", cfg->vmm);
+	}
+	*pid = made;
+	return 0;
+}
