@@ -75,6 +75,8 @@
 #define LAYOUT_COM1_GSI   4u
 #define LAYOUT_I8042_DATA 0x60u
 #define LAYOUT_I8042_CMD  0x64u
+#define LAYOUT_SLEEP      0x600u /* ACPI sleep control, 1 byte; sleep status behind it */
+#define LAYOUT_SLEEP_SIZE 2u
 
 /* Bytes of RAM below the gap and above 4 GiB, when the guest has `mem` bytes. */
 static inline uint64_t layout_low_size(uint64_t mem)
@@ -124,5 +126,6 @@ LAYOUT_BEFORE(LAYOUT_IDENTITY_MAP, LAYOUT_PAGE, LAYOUT_TSS);
 LAYOUT_BEFORE(LAYOUT_TSS, 3 * LAYOUT_PAGE, LAYOUT_GAP_END);
 static_assert(LAYOUT_COM1_GSI < LAYOUT_GSI_VIRTIO, "COM1 shares a virtio GSI");
 static_assert(LAYOUT_I8042_CMD < LAYOUT_COM1, "ports overlap");
+LAYOUT_BEFORE(LAYOUT_COM1, LAYOUT_COM1_SIZE, LAYOUT_SLEEP);
 
 #endif
