@@ -52,6 +52,7 @@ cache_lock()
 				exec {cache_lock_fd}>&-
 				return 1
 			fi
+			kill -0 $$ 2>/dev/null || exit 1
 			cache_say "$wait: somebody else is building it, waiting ($(cache_time $((SECONDS - begin))))"
 			flock -w "$CACHE_BEAT_S" "$cache_lock_fd" && break
 		done
@@ -81,29 +82,30 @@ cache_sweep()
 	done
 }
 
-# The watcher, leader of the build's process group.  stdin: a pipe whose end means that the owner is gone.
+# The watcher, leader of the build's process group.  The owner is gone when the pipe at stdin ends (the subshell of
+# cache_get) or when $$ does (the script that called it).
 cache_watch()
 {
 	local what=$1 tmp=$2 begin=$SECONDS beat=$SECONDS pid line status
 	shift 2
 	cd "$tmp" || return 1
 	# The caller's stderr stays with the watcher alone.
-	CACHE_STEP=$tmp.step "$@" >build.log 2>&1 </dev/null &
+	CACHE_STEP=$tmp/.step "$@" >build.log 2>&1 </dev/null &
 	pid=$!
 	while kill -0 "$pid" 2>/dev/null; do
 		read -r -t 0.2 line
 		status=$?
-		if ((status <= 128)); then
+		if ((status <= 128)) || ! kill -0 $$ 2>/dev/null; then
 			trap '' TERM
 			kill -TERM 0
 			sleep 0.5
-			cache_remove "$tmp" "$tmp.step"
+			cache_remove "$tmp"
 			kill -KILL 0
 		fi
 		((SECONDS - beat >= CACHE_BEAT_S)) || continue
 		beat=$SECONDS
 		line=working
-		[ ! -s "$tmp.step" ] || line=$(tail -n 1 "$tmp.step")
+		[ ! -s .step ] || line=$(tail -n 1 .step)
 		cache_say "$what: $line ($(cache_time $((SECONDS - begin))), $(wc -l <build.log) lines of log)"
 	done
 	wait "$pid"
@@ -141,7 +143,7 @@ cache_get()
 	wait "$watch"
 	status=$?
 	trap - INT TERM HUP
-	rm -f "$tmp.step"
+	rm -f "$tmp/.step"
 	if ((status)); then
 		mv -f "$tmp/build.log" "$root/failed-$kind.log"
 		tail -n 30 "$root/failed-$kind.log" >&2
