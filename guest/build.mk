@@ -2,13 +2,17 @@
 # at once when there is not, so these targets always ask them.  build/guest/ points into the cache.
 GUEST := build/guest
 
-.PHONY: guest guest-kernel guest-initramfs guest-agent setup
-guest: guest-kernel guest-initramfs guest-agent
+.PHONY: guest guest-kernel guest-initramfs guest-agent guest-image setup
+guest: guest-kernel guest-image guest-initramfs guest-agent
 
 guest-kernel:
 	@guest/setup/packages ensure build kernel
 	@dir=$$(guest/kernel/build) && mkdir -p $(GUEST) && \
 	ln -sfn $$dir/vmlinux $$dir/bzImage $$dir/System.map $(GUEST)/
+
+guest-image:
+	@guest/setup/packages ensure image
+	@dir=$$(guest/image/build) && mkdir -p $(GUEST) && ln -sfn $$dir/base.ext4 $$dir/base.json $(GUEST)/
 
 guest-initramfs: $(GUEST)/initramfs.cpio
 $(GUEST)/initramfs.cpio: guest/initramfs/build guest/initramfs/newc.sh guest/initramfs/init.c
