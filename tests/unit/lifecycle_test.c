@@ -156,6 +156,10 @@ static void life_vm__stubborn_vmm__killed_after_grace(void **state)
 	struct life_vm *vm = start("trap '' TERM; echo up; while :; do sleep 1; done");
 
 	(void)state;
+	for (ending[0] = 0; !strstr(ending, "up");) { /* only then is the trap set */
+		usleep(1000);
+		life_vm_console(vm, ending, sizeof(ending));
+	}
 	life_vm_stop(vm, 200);
 	life_vm_ending(vm, ending, sizeof(ending));
 	assert_string_equal(ending, "killed by signal 9");
