@@ -13,6 +13,7 @@
 
 #include "devices/vrng.h"
 #include "devices/vsock.h"
+#include "vmm/acpi.h"
 #include "vmm/layout.h"
 
 #define BOOT_TIMER_VALUE 123 /* what a guest writes to say "init has started" */
@@ -69,6 +70,20 @@ static void reset_wanted(void *ctx)
 	machine_end(ctx, VMM_EXIT_RESET, "the guest asked for a reset");
 }
 
+/* ACPI's sleep control register: the only sleep there is, is off. */
+static void sleep_write(void *ctx, uint64_t off, const void *buf, uint32_t len)
+{
+	if (off == 0 && len && (*(const uint8_t *)buf & ACPI_SLEEP_ENABLE))
+		machine_end(ctx, VMM_EXIT_RESET, "the guest powered off");
+}
+
+static void sleep_read(void *ctx, uint64_t off, void *buf, uint32_t len)
+{
+	(void)ctx;
+	(void)off;
+	memset(buf, 0, len);
+}
+
 static void device_log(void *ctx, const char *line)
 {
 	const struct vmm *m = ctx;
@@ -108,6 +123,8 @@ static void devices_on_buses(struct vmm *m)
 	bus_add(&m->port_bus,
 		&(struct bus_range){LAYOUT_I8042_DATA, LAYOUT_I8042_CMD - LAYOUT_I8042_DATA + 1,
 				    m->i8042, i8042_on_read, i8042_on_write});
+	bus_add(&m->port_bus,
+		&(struct bus_range){LAYOUT_SLEEP, LAYOUT_SLEEP_SIZE, m, sleep_read, sleep_write});
 	bus_add(&m->mmio_bus, &(struct bus_range){LAYOUT_IOAPIC, LAYOUT_IOAPIC_SIZE, m->ioapic,
 						  ioapic_on_read, ioapic_on_write});
 	if (m->boot_timer)

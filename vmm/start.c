@@ -3,9 +3,11 @@
 
 #include <string.h>
 
+#include "vmm/acpi.h"
 #include "vmm/boot.h"
 #include "vmm/boot_cmdline.h"
 #include "vmm/layout.h"
+#include "vmm/mptable.h"
 
 #define MSR_MISC_ENABLE         0x1a0u
 #define MSR_MTRR_DEF_TYPE       0x2ffu
@@ -114,7 +116,18 @@ int start_load(struct vmm *m, const struct vmm_config *cfg, struct errmsg *why)
 		.cmdline = line.text,
 	};
 
+	const struct acpi_config tables = {
+		.cpus = m->cpus,
+		.virtio_count = m->dev_count,
+		.com1 = ACPI_HAS_COM1,
+		.sleep_port = LAYOUT_SLEEP,
+	};
+
 	int err = start_cmdline(m, cfg, &line, why);
+	if (!err)
+		err = acpi_write(&m->gm, &tables, &params.rsdp, why);
+	if (!err)
+		err = mptable_write(&m->gm, m->cpus, why);
 	if (!err)
 		err = boot_load(&m->gm, &params, &entry, why);
 	if (!err)
