@@ -78,6 +78,12 @@ static int elf_read_heads(struct elf *elf, struct errmsg *why)
 	return boot_file_read(file, elf->head.e_phoff, elf->phdr, len, why);
 }
 
+/* What the checks look at and what is loaded must be the same: one rule for both. */
+static bool is_loaded(const Elf64_Phdr *p)
+{
+	return p->p_type == PT_LOAD && (p->p_filesz || p->p_memsz);
+}
+
 /* One segment against the file and against memory. */
 static int elf_check_segment(const struct elf *elf, const Elf64_Phdr *p, struct errmsg *why)
 {
@@ -116,7 +122,7 @@ static int elf_check_segments(const struct elf *elf, struct boot_image *image, s
 	image->end = LAYOUT_KERNEL;
 	for (unsigned i = 0; i < elf->count; i++) {
 		const Elf64_Phdr *p = &elf->phdr[i];
-		if (p->p_type != PT_LOAD || !p->p_memsz)
+		if (!is_loaded(p))
 			continue;
 		int err = elf_check_segment(elf, p, why);
 		if (err)
@@ -145,7 +151,7 @@ static bool elf_loads(const struct elf *elf, uint64_t at)
 {
 	for (unsigned i = 0; i < elf->count; i++) {
 		const Elf64_Phdr *p = &elf->phdr[i];
-		if (p->p_type == PT_LOAD && at >= p->p_paddr && at - p->p_paddr < p->p_memsz)
+		if (is_loaded(p) && at >= p->p_paddr && at - p->p_paddr < p->p_memsz)
 			return true;
 	}
 	return false;
@@ -234,7 +240,7 @@ int boot_elf_load(const struct boot_file *file, const struct gmem *gm, struct bo
 		err = elf_find_entry(&elf, image, why);
 	for (unsigned i = 0; !err && i < elf.count; i++) {
 		const Elf64_Phdr *p = &elf.phdr[i];
-		if (p->p_type == PT_LOAD)
+		if (is_loaded(p))
 			err = boot_file_load(file, p->p_offset, gm, gpa(p->p_paddr), p->p_filesz,
 					     why);
 	}

@@ -18,6 +18,7 @@
 #include "base/gmem.h"
 #include "vmm/boot.h"
 #include "vmm/boot_cmdline.h"
+#include "vmm/boot_image.h"
 #include "vmm/layout.h"
 
 #define MIB       (UINT64_C(1) << 20)
@@ -388,6 +389,19 @@ static void boot__segment_larger_in_file_than_in_memory__refused(void **state)
 		    "kernel segment at 0x200000 has more bytes in the file than in memory");
 }
 
+/* Found by the fuzzer: a segment of no memory was not checked, but read. */
+static void boot__segment_of_no_memory__refused_or_skipped(void **state)
+{
+	struct fixture *f = *state;
+	struct elf_file e = elf_plain();
+
+	e.phdr[1] = (Elf64_Phdr){.p_type = PT_LOAD, .p_offset = UINT64_MAX, .p_filesz = 8};
+	elf_refused(f, &e, -EBADMSG,
+		    "kernel segment at 0x0 has more bytes in the file than in memory");
+	e.phdr[1].p_filesz = 0;
+	assert_int_equal(try_kernel(f, &e, sizeof(e)), 0);
+}
+
 static void boot__segments_share_bytes_of_file__refused(void **state)
 {
 	struct elf_file e = elf_plain();
@@ -473,6 +487,20 @@ static void boot__kernel_file_not_readable__errno_said(void **state)
 	assert_string_equal(f->why.text, "read the kernel file at byte 0: Bad file descriptor");
 	close(p.kernel_fd);
 	close(rw);
+}
+
+/* The file was longer when its size was taken: as if it had been cut since. */
+static void boot_file__shrinks_while_read__refused(void **state)
+{
+	struct fixture *f = *state;
+	struct boot_file file = {.fd = file_of("12345", 5), .size = 8, .what = "initrd"};
+	uint8_t buf[8];
+
+	assert_int_equal(boot_file_read(&file, 0, buf, 5, &f->why), 0);
+	assert_int_equal(boot_file_read(&file, 2, buf, 6, &f->why), -EBADMSG);
+	assert_string_equal(f->why.text, "initrd file ended at byte 5 while it was read: it had 8");
+	assert_int_equal(boot_file_load(&file, 0, &f->gm, gpa(CODE_AT), 8, &f->why), -EBADMSG);
+	close(file.fd);
 }
 
 /* --- bzImage ------------------------------------------------------------------------------------------ */
@@ -704,6 +732,51 @@ static void boot__gdt__matches_segment_registers(void **state)
 	assert_int_equal(mem64(f, LAYOUT_GDT + 0x10), 0x00cf9b000000ffff);
 }
 
+/* --- the project's own kernel, once it is built ---------------------------------------------------- */
+static int open_built(const char *name)
+{
+	const char *dir = getenv("SPORE_GUEST_DIR");
+	char path[512];
+
+	snprintf(path, sizeof(path), "%s/%s", dir ? dir : "build/guest", name);
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0) {
+		print_message("%s is not built\n", path);
+		skip();
+	}
+	return fd;
+}
+
+static void load_built(struct fixture *f, const char *name)
+{
+	struct boot_params p = {.kernel_fd = open_built(name), .initrd_fd = -1, .cmdline = "quiet"};
+
+	remap(f, 128 * MIB, 0);
+	assert_int_equal(boot_load(&f->gm, &p, &f->entry, &f->why), 0);
+	close(p.kernel_fd);
+}
+
+static void boot__built_vmlinux__pvh_entry_is_code(void **state)
+{
+	struct fixture *f = *state;
+
+	load_built(f, "vmlinux");
+	assert_int_equal(f->entry.protocol, BOOT_PVH);
+	assert_true(f->entry.rip >= f->entry.kernel_start && f->entry.rip < f->entry.kernel_end);
+	assert_int_equal(f->mem[f->entry.rip], 0xfc); /* cld: pvh_start_xen begins so */
+}
+
+static void boot__built_bzimage__64_bit_entry_is_code(void **state)
+{
+	struct fixture *f = *state;
+
+	load_built(f, "bzImage");
+	assert_int_equal(f->entry.protocol, BOOT_LINUX64);
+	assert_int_equal(f->entry.rip, 0x100200);
+	assert_int_equal(f->mem[f->entry.rip], 0xfc);     /* cld */
+	assert_int_equal(f->mem[f->entry.rip + 1], 0xfa); /* cli */
+}
+
 /* --- command line -------------------------------------------------------------------------------------- */
 static void boot__cmdline_too_long_or_not_printable__refused(void **state)
 {
@@ -802,12 +875,16 @@ int main(void)
 		T(boot__segment_below_1_mib__refused),
 		T(boot__segment_behind_file_end__refused),
 		T(boot__segment_larger_in_file_than_in_memory__refused),
+		T(boot__segment_of_no_memory__refused_or_skipped),
 		T(boot__segments_share_bytes_of_file__refused),
 		T(boot__notes_behind_end_or_huge__refused),
 		T(boot__every_shorter_elf__refused_without_touching_memory),
 		T(boot__no_kernel_or_no_file__refused),
 		T(boot__empty_and_garbage_kernels__refused),
 		T(boot__kernel_file_not_readable__errno_said),
+		T(boot_file__shrinks_while_read__refused),
+		T(boot__built_vmlinux__pvh_entry_is_code),
+		T(boot__built_bzimage__64_bit_entry_is_code),
 		T(boot__bzimage__loaded_at_1_mib_header_in_zero_page),
 		T(boot__bzimage_bad_headers__refused),
 		T(boot__bzimage_initrd_limit__obeyed),
