@@ -112,6 +112,38 @@ static int dial(const char *state)
 	return -1;
 }
 
+/*
+ * What the lab's own kernel said when it died, from its serial console: the first line that holds
+ * one of these.  A guest inside the lab has another console, and cannot be mistaken for it.
+ */
+static void print_death(const char *state)
+{
+	static const char *const signs[] = {"Oops", "Kernel panic", "Fatal exception", "BUG: "};
+	char path[4096], line[512], first[512] = "";
+
+	snprintf(path, sizeof(path), "%s/console.log", state);
+	FILE *f = fopen(path, "re");
+	while (f && fgets(line, sizeof(line), f))
+		for (size_t i = 0; i < sizeof(signs) / sizeof(signs[0]); i++)
+			if (!first[0] && strstr(line, signs[i]))
+				memcpy(first, line, sizeof(first));
+	if (f)
+		fclose(f);
+	first[strcspn(first, "\r\n")] = 0;
+	fprintf(stderr, "lab: lab fault: the lab died under the command: %s\n",
+		first[0] ? first : "its kernel said nothing");
+}
+
+/* A lab that does not answer is of no use to anybody: have its keeper end it. */
+static void end_lab(const char *state)
+{
+	char text[32];
+
+	fprintf(stderr, "lab: lab fault: the lab does not answer; ending it\n");
+	if (read_small(state, "pid", text, sizeof(text)))
+		kill((pid_t)strtol(text, NULL, 10), SIGTERM);
+}
+
 /* --- START ------------------------------------------------------------------------------------- */
 
 static bool env_passes(const char *entry)
@@ -197,8 +229,10 @@ static void on_clock(struct session *s)
 	int64_t now = now_ms();
 
 	if (s->deadline_ms && now >= s->deadline_ms) {
-		if (s->killed)
-			exit(s->exit_as); /* it does not answer; the keeper will end it */
+		if (s->killed) {
+			end_lab(s->opt->state);
+			exit(s->exit_as);
+		}
 		fprintf(stderr, "lab: time limit of %lld s reached, command killed\n",
 			(long long)(s->opt->timeout_ms / 1000));
 		queue_kill(s, EXIT_TIME_LIMIT);
@@ -385,8 +419,7 @@ static int try_once(const struct options *opt, int sigfd, int64_t deadline_ms, b
 /* Boot the lab again and put stdin back.  Return: false when the command cannot be repeated. */
 static bool prepare_repeat(const struct options *opt, bool stdin_used, off_t stdin_at)
 {
-	fprintf(stderr, "lab: lab fault: the lab died under the command (%s/console.log)\n",
-		opt->state);
+	print_death(opt->state);
 	if (!opt->again)
 		return false;
 	if (stdin_used && (stdin_at < 0 || lseek(0, stdin_at, SEEK_SET) < 0)) {

@@ -1,10 +1,14 @@
+# shellcheck shell=bash
+# SPDX-License-Identifier: Apache-2.0
+#
 # Sourced by the programs of tests/lab: names, options, cache.  bash, set -eu.
 
 lab_dir=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd -P)
 tree=$(cd "$lab_dir/../.." && pwd -P)
 labs=$tree/build/lab
 bin=$labs/bin
-cache=${XDG_CACHE_HOME:-${HOME:-/root}/.cache}/spore
+. "$tree/guest/setup/cache.sh"
+cache=$(cache_root)
 
 # What a lab is made of; the options below and the environment change it.
 shape=${LAB_SHAPE:-2} kernel=${LAB_KERNEL:-6.12} memory=${LAB_MEMORY:-3072}
@@ -50,24 +54,4 @@ lab_stop() {
 		flock -w 20 "$1/alive" true || die "the keeper of $1 does not end"
 	fi
 	rm -f "$1/ready" "$1/token" "$1/port"
-}
-
-# Build one thing into the cache: complete or absent.  cached KIND-HASH COMMAND...; the command
-# gets the folder to fill as its last argument.  Prints the folder.
-cached() {
-	local dest=$cache/$1 part
-	shift
-	if [ ! -d "$dest" ]; then
-		mkdir -p "$cache"
-		part=$(mktemp -d "$dest.part.XXXXXX")
-		chmod 755 "$part"
-		"$@" "$part" >&2 || { rm -rf "$part"; return 1; }
-		mv -T "$part" "$dest" 2>/dev/null || rm -rf "$part"
-	fi
-	echo "$dest"
-}
-
-# Why the lab's own kernel died, from its console; empty when it did not.
-lab_death() {
-	grep -aE -m1 'Oops: int3|Kernel panic|Fatal exception|Oops:|BUG: unable' "$1/console.log" 2>/dev/null
 }
