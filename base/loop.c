@@ -27,9 +27,10 @@ struct loop_call {
 
 struct loop {
 	struct io_uring ring;
-	bool enabled;           /* io */
-	pthread_t thread;       /* const once enabled */
-	struct loop_event wake; /* io */
+	bool enabled;            /* io */
+	pthread_t thread;        /* const once enabled */
+	struct loop_event wake;  /* io */
+	struct loop_task *tasks; /* io */
 
 	pthread_mutex_t lock; /* leaf; guards calls and each call's ran */
 	pthread_cond_t ran;
@@ -203,6 +204,30 @@ static bool loop_dispatch(struct loop *loop)
 	return true;
 }
 
+void loop_defer(struct loop *loop, struct loop_task *task)
+{
+	assert(task->run);
+	if (task->queued)
+		return;
+	task->queued = true;
+	task->next = loop->tasks;
+	loop->tasks = task;
+}
+
+/* Tasks that tasks defer run at the end of the next turn, which does not wait then. */
+static void loop_run_tasks(struct loop *loop)
+{
+	struct loop_task *task = loop->tasks;
+
+	loop->tasks = NULL;
+	while (task) {
+		struct loop_task *next = task->next;
+		task->queued = false;
+		task->run(task);
+		task = next;
+	}
+}
+
 int loop_step(struct loop *loop, enum loop_wait wait)
 {
 	if (!loop->enabled) {
@@ -210,12 +235,13 @@ int loop_step(struct loop *loop, enum loop_wait wait)
 		if (err)
 			return err;
 	}
-	int err = wait == LOOP_WAIT ? io_uring_submit_and_wait(&loop->ring, 1)
-				    : io_uring_submit_and_get_events(&loop->ring);
+	int err = wait == LOOP_WAIT && !loop->tasks ? io_uring_submit_and_wait(&loop->ring, 1)
+						    : io_uring_submit_and_get_events(&loop->ring);
 	if (err < 0 && err != -EINTR && err != -EAGAIN && err != -EBUSY)
 		return err;
 	for (unsigned n = 0; n < LOOP_TURN_MAX && loop_dispatch(loop); n++)
 		;
+	loop_run_tasks(loop);
 	return 0;
 }
 

@@ -103,6 +103,17 @@ void loop_timer(struct loop *loop, struct loop_timer *timer, uint64_t deadline_n
 /* Asks a busy request to end soon: done() still comes exactly once, with its result or -ECANCELED. */
 void loop_cancel(struct loop *loop, struct loop_op *op);
 
+/*
+ * Work for the end of the current turn: what a batch of completions made due is done once (an interrupt
+ * for many requests).  run() happens on the loop's thread, once for all loop_defer() calls before it.
+ */
+struct loop_task {
+	void (*run)(struct loop_task *task); /* set by the owner */
+	bool queued;                         /* loop */
+	struct loop_task *next;              /* loop */
+};
+void loop_defer(struct loop *loop, struct loop_task *task);
+
 /* An eventfd that is read again after every time it fired, until loop_event_stop(). */
 struct loop_event {
 	struct loop_op op;
