@@ -3,10 +3,12 @@
 #include <stddef.h>
 
 #include "devices/dev.h"
+#include "devices/vblk.h"
 #include "devices/vrng.h"
 #include "devices/vsock.h"
 
 const struct dev_ops *const dev_table[] = {
+	&vblk_ops,
 	&vrng_ops,
 	&vsock_ops,
 	NULL,

@@ -12,7 +12,9 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include "base/cleanup.h"
 #include "base/gmem.h"
@@ -261,6 +263,53 @@ static inline void vd_start(struct vd *vd, struct mmio *mmio, uint64_t features,
 	for (unsigned i = 0; i < count; i++)
 		vd_setup_queue(vd, mmio, i, size);
 	vd_w32(mmio, 0x70, 15);
+}
+
+/* A device with its transport and a loop that this thread turns: vCPU and io in one. */
+struct vd_rig {
+	struct vd vd;
+	struct loop *loop;
+	struct mmio *mmio;
+	struct dev *dev;
+	int irq;
+};
+
+static inline void vd_rig_init(struct vd_rig *r, uint64_t mem_size)
+{
+	VERIFY(loop_create(&r->loop, 64, NULL) == 0);
+	VERIFY(loop_step(r->loop, LOOP_POLL) == 0); /* from here on this is the io thread */
+	vd_init(&r->vd, mem_size);
+	r->irq = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	VERIFY(r->irq >= 0);
+}
+
+static inline void vd_rig_plug(struct vd_rig *r, struct dev *dev)
+{
+	r->dev = dev;
+	VERIFY(mmio_create(&r->mmio, dev, &r->vd.gm, r->loop, r->irq, NULL) == 0);
+}
+
+static inline void vd_rig_deinit(struct vd_rig *r)
+{
+	if (r->mmio)
+		mmio_quiesce(r->mmio);
+	loop_destroy(r->loop);
+	mmio_destroy(r->mmio);
+	vd_free(&r->vd);
+	close(r->irq);
+}
+
+/* How many interrupts since the last time. */
+static inline uint64_t vd_irqs(struct vd_rig *r)
+{
+	uint64_t n = 0;
+	return read(r->irq, &n, sizeof(n)) == sizeof(n) ? n : 0;
+}
+
+static inline void vd_turns(struct vd_rig *r, unsigned n)
+{
+	while (n--)
+		VERIFY(loop_step(r->loop, LOOP_POLL) == 0);
 }
 
 static inline void vd_kick(struct mmio *mmio, unsigned index)

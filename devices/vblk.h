@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * vblk.h - virtio-blk: a disk
+ * Source: virtio 1.2, 5.2.
+ */
+#ifndef SPORE_DEVICES_VBLK_H
+#define SPORE_DEVICES_VBLK_H
+
+#include <stdbool.h>
+
+#include "devices/blk.h"
+#include "devices/dev.h"
+
+#define VBLK_QUEUE_SIZE   256
+#define VBLK_INFLIGHT_MAX VBLK_QUEUE_SIZE     /* requests with the backend at one time */
+#define VBLK_RANGE_MAX    16                  /* ranges of one discard or write-zeroes request */
+#define VBLK_ID_LEN       20                  /* bytes of the identity string, 5.2.6 */
+#define VBLK_DISCARD_MAX  (UINT32_C(1) << 21) /* sectors of one range: 1 GiB */
+#define VBLK_ZERO_MAX     (UINT32_C(1) << 16) /* sectors of one range: 32 MiB; may have to be written */
+
+extern const struct dev_ops vblk_ops;
+
+struct vblk_cfg {
+	const char *id; /* in messages, and the disk's serial number */
+	struct blk_backend *backend;
+	bool read_only;
+	bool writeback; /* flush is offered and reaches the disk; false: it is not offered (Unsafe) */
+};
+
+/*
+ * vblk_create() - ctl thread; the device owns cfg->backend from success on
+ * Return: 0; -EROFS the backend cannot be written and the disk is to be; -ENOMEM.
+ */
+int vblk_create(struct dev **out, const struct vblk_cfg *cfg, struct errmsg *why);
+
+#endif
