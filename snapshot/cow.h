@@ -1,0 +1,61 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * cow.h - reading and making copy-on-write layers (wire/cow.h), apart from running a disk on them
+ *
+ * Everything in a layer's file is hostile: it may come from another machine.
+ * Thread: any; one caller a file.
+ */
+#ifndef SPORE_SNAPSHOT_COW_H
+#define SPORE_SNAPSHOT_COW_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/err.h"
+#include "wire/cow.h"
+
+/* What a header says, checked, in host order. */
+struct cow_layer {
+	uint64_t size, below_size;
+	uint32_t block_size;
+	bool sealed;
+	uint8_t below_id[COW_ID_LEN], layer_id[COW_ID_LEN];
+	uint64_t blocks; /* of the disk, the last one perhaps in part */
+	uint64_t map_len, data_off, file_len;
+	uint32_t map_crc;
+};
+
+/* Fills what follows from size and block_size.  Return: 0, -EINVAL not a layer that can be. */
+int cow_layout(struct cow_layer *layer);
+
+/* Return: 0; -EBADMSG not a layer, damaged, or of a version that is not known. */
+int cow_decode(const struct cow_header *header, struct cow_layer *layer, struct errmsg *why);
+void cow_encode(const struct cow_layer *layer, struct cow_header *header);
+
+/*
+ * cow_format() - make an empty layer in `fd`, whatever was there
+ * @layer: size, below_size, block_size, below_id, layer_id; the rest is filled
+ * Everything by fd: an unlinked file (O_TMPFILE) will do.  Durable with the first flush.
+ * Return: 0, -EINVAL, -errno.
+ */
+int cow_format(int fd, struct cow_layer *layer, struct errmsg *why);
+
+/* Reads and checks header and length of file.  Return: 0, -EBADMSG, -errno. */
+int cow_open(int fd, struct cow_layer *layer, struct errmsg *why);
+
+/* Reads the map into `map` (layer->map_len bytes, zero before) and checks it.  Return: 0, -EBADMSG, -errno. */
+int cow_read_map(int fd, const struct cow_layer *layer, uint8_t *map, struct errmsg *why);
+
+static inline enum cow_state cow_map_get(const uint8_t *map, uint64_t block)
+{
+	return (enum cow_state)(map[block / 4] >> (block % 4 * 2) & 3);
+}
+
+static inline void cow_map_set(uint8_t *map, uint64_t block, enum cow_state state)
+{
+	unsigned shift = (unsigned)(block % 4 * 2);
+	unsigned byte = map[block / 4] & ~(3u << shift);
+	map[block / 4] = (uint8_t)(byte | (unsigned)state << shift);
+}
+
+#endif
