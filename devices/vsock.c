@@ -170,6 +170,16 @@ static void vsock_drain(struct vsock *vs)
 		VERIFY(loop_step(vs->dev.loop, LOOP_WAIT) == 0);
 }
 
+/* Looks at everything that completions could not move on while quiet. */
+static void vsock_wake(struct vsock *vs)
+{
+	conn_advance_all(vs);
+	if (!vs->timer.op.busy)
+		vsock_timer_done(&vs->timer.op, 0);
+	vs->rx_starved = false; /* look at the ring first */
+	vsock_start(vs);
+}
+
 static void vsock_reset(struct dev *dev)
 {
 	struct vsock *vs = vsock_of(dev);
@@ -181,12 +191,13 @@ static void vsock_reset(struct dev *dev)
 	vs->quiet = quiet;
 	vs->rst_count = 0;
 	vs->tx_stalled = false;
-	vs->rx_starved = false;
 	vs->event_owed = false;
 	vs->event_gate = false;
-	vsock_accept_next(vs);
+	if (!quiet)
+		vsock_wake(vs); /* a client may have come while it drained */
 }
 
+/* Polls and timers stay in flight; until unquiesce their callbacks only note what they were told. */
 static void vsock_quiesce(struct dev *dev)
 {
 	vsock_of(dev)->quiet = true;
@@ -198,11 +209,7 @@ static void vsock_unquiesce(struct dev *dev)
 	struct vsock *vs = vsock_of(dev);
 
 	vs->quiet = false;
-	conn_advance_all(vs);
-	if (!vs->timer.op.busy)
-		vsock_timer_done(&vs->timer.op, 0);
-	vs->rx_starved = false; /* look at the ring first */
-	vsock_start(vs);
+	vsock_wake(vs);
 }
 
 static void vsock_config_read(const struct dev *dev, uint32_t off, void *buf, uint32_t len)

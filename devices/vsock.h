@@ -46,7 +46,7 @@ struct vsock_cfg {
 extern const struct dev_ops vsock_ops;
 
 /*
- * vsock_create() - make the device; the host is listened to from the driver's first DRIVER_OK on
+ * vsock_create() - make the device; clients are accepted from the driver's first reset or DRIVER_OK on
  * Return: 0; -EINVAL bad CID; -ENAMETOOLONG uds_path; -EMFILE and others of fcntl(); -ENOMEM.
  */
 int vsock_create(struct dev **out, const struct vsock_cfg *cfg, struct errmsg *why);
