@@ -11,9 +11,11 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "devices/vblk.h"
 #include "devices/vrng.h"
 #include "devices/vsock.h"
 #include "vmm/acpi.h"
+#include "vmm/drive.h"
 #include "vmm/layout.h"
 
 #define BOOT_TIMER_VALUE 123 /* what a guest writes to say "init has started" */
@@ -168,6 +170,23 @@ static int devices_attach(struct vmm *m, struct dev *dev, struct errmsg *why)
 	return 0;
 }
 
+static int devices_drive(struct vmm *m, const struct vmm_drive *drive, struct errmsg *why)
+{
+	struct vblk_cfg cfg = {
+		.id = drive->id, .read_only = drive->read_only, .writeback = drive->writeback};
+	struct dev *dev;
+
+	int err = drive_open(&cfg.backend, drive, m->loop, why);
+	if (err)
+		return err_wrap(why, err, "drive %s", drive->id);
+	err = vblk_create(&dev, &cfg, why);
+	if (err) {
+		blk_destroy(cfg.backend);
+		return err_wrap(why, err, "drive %s", drive->id);
+	}
+	return devices_attach(m, dev, why);
+}
+
 static int devices_entropy(struct vmm *m, struct errmsg *why)
 {
 	struct dev *dev;
@@ -206,6 +225,8 @@ int devices_create(struct vmm *m, const struct vmm_config *cfg, struct errmsg *w
 {
 	int err = devices_legacy(m, cfg, why);
 
+	for (uint32_t i = 0; !err && i < cfg->drive_count; i++)
+		err = devices_drive(m, &cfg->drive[i], why);
 	if (!err && cfg->has_vsock)
 		err = devices_vsock(m, &cfg->vsock, why);
 	if (!err && cfg->has_entropy)
