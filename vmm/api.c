@@ -16,6 +16,21 @@ static struct errmsg *text_of(struct vmm_error *why)
 	return (struct errmsg *)why;
 }
 
+/* What vmm_seal() will need when the configuration is gone. */
+static void remember_seal(struct vmm *m, const struct vmm_config *cfg)
+{
+	m->seal = (struct sandbox_cfg){
+		.uid = cfg->seal_uid,
+		.gid = cfg->seal_gid,
+		.no_namespaces = cfg->seal_no_namespaces,
+		.no_seccomp = cfg->seal_no_seccomp,
+	};
+	if (!cfg->has_vsock || !cfg->vsock.uds_path)
+		return;
+	snprintf(m->seal_path, sizeof(m->seal_path), "%s", cfg->vsock.uds_path);
+	m->seal.uds_path = m->seal_path;
+}
+
 int vmm_create(struct vmm **out, const struct vmm_config *cfg, struct vmm_error *why)
 {
 	struct vmm_config full = {.size = 0};
@@ -25,16 +40,17 @@ int vmm_create(struct vmm **out, const struct vmm_config *cfg, struct vmm_error 
 		return err_set(text_of(why), 0, "vmm_config.size is %zu: this library knows %zu",
 			       cfg->size, sizeof(full));
 	memcpy(&full, cfg, cfg->size);
-	return machine_create(out, &full, text_of(why));
+	int err = machine_create(out, &full, text_of(why));
+	if (!err)
+		remember_seal(*out, &full);
+	return err;
 }
 
 int vmm_seal(struct vmm *m, struct vmm_error *why)
 {
 	if (m->state != VMM_CREATED || m->sealed)
 		return err_set(text_of(why), EINVAL, "a VM is sealed once, before it starts");
-	int err = sandbox_process(text_of(why));
-	if (!err)
-		err = sandbox_thread(SANDBOX_CTL, text_of(why));
+	int err = sandbox_process(&m->seal, NULL, text_of(why));
 	m->sealed = !err;
 	return err;
 }

@@ -13,3 +13,12 @@ $(B)/libspore.a: $(CORE_OBJ)
 $(B)/libspore.pc: vmm/libspore.pc.in
 	@mkdir -p $(@D)
 	sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@VERSION@|$(VERSION)|' $< >$@
+
+# System call filters: BPF programs made from vmm/gen/rules.h by libseccomp, at build time only.
+$(B)/gen/mkfilter: vmm/gen/mkfilter.c vmm/gen/rules.h
+	@mkdir -p $(@D)
+	$(CC) $(filter-out -fsanitize% -fno-sanitize%,$(CFLAGS_ALL)) -o $@ $< -lseccomp
+$(B)/gen/seccomp_filters.h: $(B)/gen/mkfilter
+	$< > $@.part && mv $@.part $@
+$(B)/obj/vmm/sandbox_seccomp.o: $(B)/gen/seccomp_filters.h
+$(B)/obj/vmm/sandbox_seccomp.o: CFLAGS_ALL += -I$(B)/gen

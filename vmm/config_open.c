@@ -174,6 +174,9 @@ int config_open(const struct config *cfg, const struct options *opt, struct vmm_
 		.serial = {.out_fd = opt->console_fd >= 0 ? opt->console_fd : STDOUT_FILENO,
 			   .in_fd = opt->console_in_fd},
 		.boot_timer = opt->boot_timer,
+		.seal_uid = opt->uid,
+		.seal_gid = opt->gid,
+		.seal_no_seccomp = opt->no_seccomp,
 	};
 
 	int err = open_kvm(opt, &to, why);

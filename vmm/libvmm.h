@@ -79,6 +79,10 @@ struct vmm_config {
 	int kvm_fd;      /* an open /dev/kvm; borrowed */
 	void (*log)(void *ctx, int level, const char *line); /* or NULL; any thread; never blocks */
 	void *log_ctx;
+	/* For vmm_seal(): */
+	uint32_t seal_uid, seal_gid; /* to become when root; 0: 65534 (nobody) */
+	bool seal_no_namespaces;     /* for measurements */
+	bool seal_no_seccomp;        /* for debugging */
 };
 
 enum vmm_exit {
@@ -109,9 +113,11 @@ struct vmm_counters {
 VMM_API int vmm_create(struct vmm **out, const struct vmm_config *cfg, struct vmm_error *why);
 
 /*
- * vmm_seal() - narrow the calling process for good: Landlock, no_new_privs, seccomp for this thread
- * Optional and once, after vmm_create() and before vmm_start().  vmm_start() installs the filters of the
- * VM's own threads when the process is sealed.
+ * vmm_seal() - narrow the calling process for good (docs/SECURITY.md): namespaces, an empty root, an
+ * unprivileged user, no capabilities, Landlock, no_new_privs
+ * Optional and once, after vmm_create() and before vmm_start(), in a process of one thread.  vmm_start()
+ * then loads the system call filters: into the VM's own threads, and last into the caller's, which from
+ * there on can make no threads and open no files.
  */
 VMM_API int vmm_seal(struct vmm *vmm, struct vmm_error *why);
 

@@ -82,13 +82,18 @@ void machine_gone(struct vmm *m)
 	pthread_cond_broadcast(&m->changed);
 }
 
+int machine_confine(const struct vmm *m, enum sandbox_role role, struct errmsg *why)
+{
+	return m->sealed && !m->seal.no_seccomp ? sandbox_thread(role, why) : 0;
+}
+
 static void *io_main(void *arg)
 {
 	struct vmm *m = arg;
 	struct errmsg why;
 
 	pthread_setname_np(pthread_self(), "io");
-	if (m->sealed && sandbox_thread(SANDBOX_IO, &why))
+	if (machine_confine(m, SANDBOX_IO, &why))
 		machine_end(m, VMM_EXIT_ERROR, "io thread: %s", why.text);
 	int err = loop_run(m->loop);
 	if (err)
@@ -110,14 +115,25 @@ static int io_start(struct vmm *m, struct errmsg *why)
 	return 0;
 }
 
-/* Threads are made at the first start; vCPUs come up parked. */
+static void io_is_up(void *arg)
+{
+	(void)arg;
+}
+
+/*
+ * Threads are made at the first start; vCPUs come up parked.  Each loads its own filter first: a vCPU
+ * before it enters the guest, io before it answers this call.  Ours comes last, it permits no threads.
+ */
 static int machine_start_threads(struct vmm *m, struct errmsg *why)
 {
 	int err = io_start(m, why);
 
 	for (unsigned i = 0; !err && i < m->cpus; i++)
 		err = vcpu_start(&m->vcpu[i], why);
-	return err;
+	if (err || !m->sealed)
+		return err;
+	loop_call(m->loop, io_is_up, m);
+	return machine_confine(m, SANDBOX_CTL, why);
 }
 
 static void unquiesce_all(void *arg)

@@ -24,6 +24,7 @@
 #include "vmm/kvm.h"
 #include "vmm/libvmm.h"
 #include "vmm/ram.h"
+#include "vmm/sandbox.h"
 
 #define MACHINE_DEV_MAX (VMM_DRIVES_MAX + 2)
 
@@ -66,7 +67,10 @@ struct vmm {
 	/* ctl */
 	enum vmm_state state;
 	pthread_t io_thread;
-	bool io_started, sealed;
+	bool io_started;
+	bool sealed;             /* the process is narrowed */
+	struct sandbox_cfg seal; /* const; its uds_path is seal_path, or NULL */
+	char seal_path[108];     /* const; as long as an address of a unix socket */
 
 	/* atomic: enum machine_want */
 	int want;
@@ -99,6 +103,8 @@ void machine_gone(struct vmm *m);
 enum machine_want machine_want(const struct vmm *m);
 /* Stamps a phase, the first time only.  Any thread. */
 void machine_stamp(struct vmm *m, uint64_t *phase);
+/* Loads the filter of `role` into the calling thread, if the VM is sealed and has filters. */
+int machine_confine(const struct vmm *m, enum sandbox_role role, struct errmsg *why);
 int machine_run(struct vmm *m, struct errmsg *why);
 int machine_pause(struct vmm *m, struct errmsg *why);
 /* Ends and joins all threads. */

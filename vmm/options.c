@@ -51,9 +51,9 @@ static const struct option_row table[] = {
 	 "vsock port of the host that means: the guest is ready"},
 	{"--kvm", "PATH|N", OPT_KVM, AT(kvm_path), 0, 0,
 	 "KVM device, or the descriptor of an open one [/dev/kvm]"},
-	{"--uid", "N", OPT_NUMBER, AT(uid), 0, UINT32_MAX - 1,
+	{"--uid", "N", OPT_NUMBER, AT(uid), 1, UINT32_MAX - 1,
 	 "user to become when started as root [65534]"},
-	{"--gid", "N", OPT_NUMBER, AT(gid), 0, UINT32_MAX - 1,
+	{"--gid", "N", OPT_NUMBER, AT(gid), 1, UINT32_MAX - 1,
 	 "group to become when started as root [65534]"},
 	{"--no-seccomp", NULL, OPT_FLAG, AT(no_seccomp), 0, 0,
 	 "debugging only: no system call filters"},
@@ -211,8 +211,6 @@ int options_parse(int argc, char *const argv[], struct options *out, struct errm
 		.ready_fd = -1,
 		.console_fd = -1,
 		.console_in_fd = -1,
-		.uid = UINT32_MAX,
-		.gid = UINT32_MAX,
 	};
 	bool seen[ARRAY_LEN(table)] = {false};
 

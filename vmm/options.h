@@ -47,7 +47,7 @@ struct options {
 	int vsock_listen_fd, ready_fd;
 	uint32_t ready_port; /* 0: none */
 	int console_fd, console_in_fd;
-	uint32_t uid, gid; /* UINT32_MAX: the sandbox's default */
+	uint32_t uid, gid; /* 0: the sandbox's default */
 };
 
 /*

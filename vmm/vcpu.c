@@ -215,7 +215,7 @@ static void *vcpu_main(void *arg)
 
 	snprintf(name, sizeof(name), "fc_vcpu %u", vcpu->id % VMM_CPUS_MAX);
 	pthread_setname_np(pthread_self(), name);
-	if (vcpu->m->sealed && sandbox_thread(SANDBOX_VCPU, &why))
+	if (machine_confine(vcpu->m, SANDBOX_VCPU, &why))
 		machine_end(vcpu->m, VMM_EXIT_ERROR, "vCPU %u: %s", vcpu->id, why.text);
 	vcpu_first_run(vcpu);
 	vcpu_loop(vcpu);

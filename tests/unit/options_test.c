@@ -55,7 +55,7 @@ static void options_parse__full_line__all_set(void **state)
 	assert_int_equal(opt.kvm_fd, -1);
 	assert_int_equal(opt.vsock_listen_fd, -1);
 	assert_int_equal(opt.uid, 7);
-	assert_int_equal(opt.gid, UINT32_MAX);
+	assert_int_equal(opt.gid, 0);
 }
 
 static void options_parse__timings_with_file__taken(void **state)
