@@ -9,10 +9,10 @@ MUSL_FLAGS := -Os -fno-strict-aliasing -fstack-protector-strong -ffunction-secti
               -idirafter /usr/include/$(shell $(CC) -dumpmachine 2>/dev/null | sed s/-pc-/-/)
 AGENT_HOST := $(if $(filter asan tsan fuzz,$(V)),y)
 
-AGENT_OBJ := $(patsubst %.c,$(B)/$(if $(AGENT_HOST),obj,musl)/%.o,$(AGENT_SRC) $(AGENT_WIRE))
+AGENT_OBJ := $(patsubst %.c,$(B)/$(if $(AGENT_HOST),obj,obj/musl)/%.o,$(AGENT_SRC) $(AGENT_WIRE))
 AGENT_LIB := $(B)/obj/libagent.a
 
-$(B)/musl/%.o: %.c
+$(B)/obj/musl/%.o: %.c
 	@mkdir -p $(@D)
 	$(MUSL_CC) $(AGENT_DEFS) $(MUSL_FLAGS) -c -o $@ $<
 

@@ -79,7 +79,7 @@ static void protect_from_oom(void)
 static int parse(struct options *options, int argc, char **argv)
 {
 	*options = (struct options){.listen_fd = -1, .etc = "/etc"};
-	for (int i = 1; i < argc; i++) {
+	for (int i = 1; i < argc; i += 2) {
 		if (strcmp(argv[i], "--version") == 0) {
 			printf("spore-agent %s\n", SPORE_VERSION);
 			exit(0);
@@ -91,7 +91,6 @@ static int parse(struct options *options, int argc, char **argv)
 			options->etc = value;
 		else
 			return -EINVAL;
-		i++;
 	}
 	return 0;
 }

@@ -116,11 +116,11 @@ static void join(struct conn *conn, struct proc *proc, uint32_t attach, const ui
 			 (proc->state == PROC_EXITED ? AGENT_PROC_EXITED : 0)};
 
 	conn->stdin_left = 0;
-	if (proc->input.fd >= 0 && !proc->input_eof) {
+	if (proc->input_fd >= 0 && !proc->input_eof) {
 		started.flags |= AGENT_PROC_STDIN;
 		started.stdin_window = conn->stdin_left = AGENT_STDIN_WINDOW;
 	}
-	conn->stdin_eof_sent = proc->input.fd < 0; /* said by the flag */
+	conn->stdin_eof_sent = proc->input_fd < 0; /* said by the flag */
 	conn->proc = proc;
 	conn->state = CONN_SESSION;
 	conn->attach = attach;
@@ -181,7 +181,7 @@ static void put_proc(struct conn *conn, const struct proc *proc)
 		.pid = (uint32_t)proc->pid,
 		.flags = (proc->flags & AGENT_EXEC_TTY ? AGENT_PROC_TTY : 0) |
 			 (proc->flags & AGENT_EXEC_DETACHED ? AGENT_PROC_DETACHED : 0) |
-			 (proc->input.fd >= 0 ? AGENT_PROC_STDIN : 0) |
+			 (proc->input_fd >= 0 ? AGENT_PROC_STDIN : 0) |
 			 (proc->list_truncated ? AGENT_PROC_TRUNCATED : 0),
 		.argc = proc->list_argc,
 		.envc = proc->list_envc,
@@ -249,7 +249,7 @@ static void proc_free(struct proc *proc)
 	struct loop *loop = &proc->agent->loop;
 
 	loop_del(loop, &proc->status);
-	loop_del(loop, &proc->input);
+	stream_close_input(proc);
 	for (unsigned i = 0; i < 2; i++) {
 		stream_close_output(&proc->output[i]);
 		ring_free(&proc->output[i].ring);
@@ -298,6 +298,7 @@ static struct proc *proc_create(struct agent *agent, const struct exec_request *
 	proc->agent = agent;
 	proc->status = (struct source){.fd = -1, .ready = status_ready};
 	proc->input = (struct source){.fd = -1, .ready = stream_input_ready};
+	proc->input_fd = -1;
 	proc->input_ring.cap = PROC_STDIN_BYTES;
 	for (uint16_t i = 0; i < 2; i++)
 		proc->output[i] =
@@ -319,24 +320,16 @@ static struct proc *proc_create(struct agent *agent, const struct exec_request *
 	return proc;
 }
 
-static int adopt_fds(struct proc *proc, struct spawn_fds *fds)
+/* The descriptors become the process's; they are listened to when its program runs. */
+static int adopt_fds(struct proc *proc, const struct spawn_fds *fds)
 {
-	struct loop *loop = &proc->agent->loop;
-	int err = loop_add(loop, &proc->status, fds->status, EPOLLIN);
+	int err = loop_add(&proc->agent->loop, &proc->status, fds->status, EPOLLIN);
 
-	if (err == 0)
-		fds->status = -1;
-	if (err == 0 && fds->input >= 0)
-		err = loop_add(loop, &proc->input, fds->input, 0);
-	if (proc->input.fd >= 0)
-		fds->input = -1;
-	/* Outputs are armed when the program runs. */
+	if (err < 0)
+		close(fds->status);
+	proc->input_fd = fds->input;
 	for (unsigned i = 0; i < 2; i++)
 		proc->output[i].fd = fds->output[i];
-	if (fds->status >= 0)
-		close(fds->status);
-	if (fds->input >= 0)
-		close(fds->input);
 	return err;
 }
 
@@ -408,6 +401,7 @@ static void on_started(struct proc *proc)
 		return;
 	}
 	proc->state = PROC_RUNNING;
+	stream_arm_input(proc);
 	for (unsigned i = 0; i < 2; i++)
 		stream_arm(&proc->output[i]);
 	if (!conn) {
@@ -472,7 +466,7 @@ bool proc_reaped(struct agent *agent, pid_t pid, int status, const struct rusage
 		on_started(proc);
 	record_exit(proc, status, usage);
 	proc->state = PROC_EXITED;
-	proc->timeout_at = proc->kill_at = proc->orphan_at = 0;
+	proc->timeout_at = proc->kill_at = proc->orphan_at = proc->retry_at = 0;
 	if (proc->flags & AGENT_EXEC_DETACHED)
 		proc->forget_at = now_ms() + AGENT_REMEMBER_MS;
 	stream_close_input(proc);
@@ -495,6 +489,10 @@ static void due(struct proc *proc, uint64_t now)
 	if (proc->kill_at && proc->kill_at <= now) {
 		proc->kill_at = 0;
 		signal_group(proc, SIGKILL);
+	}
+	if (proc->retry_at && proc->retry_at <= now) {
+		proc->retry_at = 0;
+		stream_arm(&proc->output[0]);
 	}
 	if (proc->orphan_at && proc->orphan_at <= now) {
 		proc->orphan_at = 0;
@@ -537,6 +535,7 @@ void proc_timers(struct agent *agent, uint64_t now, uint64_t *next)
 		sooner(next, proc->kill_at);
 		sooner(next, proc->orphan_at);
 		sooner(next, proc->forget_at);
+		sooner(next, proc->retry_at);
 		at = &proc->next;
 	}
 }

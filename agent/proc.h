@@ -19,6 +19,7 @@
 #include "agent/ring.h"
 
 #define PROC_STDIN_BYTES (AGENT_ATTACH_MAX * AGENT_STDIN_WINDOW)
+#define PROC_RETRY_MS    50
 #define PROC_TTY_DRAIN   131072 /* a terminal's buffers are smaller */
 
 enum proc_state { PROC_STARTING, PROC_RUNNING, PROC_EXITED };
@@ -40,8 +41,9 @@ struct proc {
 	enum proc_state state;
 	uint32_t flags; /* AGENT_EXEC_* */
 
-	struct source status; /* STARTING: closes at exec, or carries a struct spawn_failure */
-	struct source input;
+	struct source status;   /* STARTING: closes at exec, or carries a struct spawn_failure */
+	struct source input;    /* see stream_arm_input() */
+	int input_fd;           /* -1: closed */
 	struct ring input_ring; /* tail: what the process has taken */
 	bool input_eof;         /* close when the ring is empty */
 	bool stir;              /* attached connections are to be run before the next wait */
@@ -54,6 +56,7 @@ struct proc {
 
 	uint64_t started_us;
 	uint64_t timeout_at, kill_at, orphan_at, forget_at; /* ms; 0: not set */
+	uint64_t retry_at; /* a terminal that nobody has open is read again then */
 	uint32_t kill_after_ms, orphan_ms;
 	uint8_t timeout_signal;
 	struct agent_exit exit;
@@ -101,6 +104,7 @@ void stream_pump(struct proc_output *output);
 void stream_close_output(struct proc_output *output);
 /* The process takes no more input: what waits is dropped, and counts as taken. */
 void stream_close_input(struct proc *proc);
+void stream_arm_input(struct proc *proc);
 bool stream_takes_output(const struct conn *conn);
 /* Runs every attached connection; some may be gone afterwards. */
 void stream_run_attached(struct proc *proc);

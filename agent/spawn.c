@@ -16,6 +16,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "agent/user.h"
@@ -127,7 +128,8 @@ static void set_limits(const struct child *child)
 	for (unsigned i = 0; i < exec->limit_count; i++) {
 		struct rlimit limit = {.rlim_cur = exec->limit[i].soft,
 				       .rlim_max = exec->limit[i].hard};
-		if (setrlimit((int)exec->limit[i].resource, &limit) < 0)
+		/* The system call: libraries disagree about the type of a resource. */
+		if (syscall(SYS_prlimit64, 0, exec->limit[i].resource, &limit, NULL) < 0)
 			fail(child, errno, AGENT_STAGE_SETUP, "limit %u: %s",
 			     exec->limit[i].resource, strerror(errno));
 	}

@@ -52,11 +52,26 @@ void stream_close_output(struct proc_output *output)
 void stream_arm(struct proc_output *output)
 {
 	struct loop *loop = &output->proc->agent->loop;
-	bool allowed = output->fd >= 0 && ring_allowance(output) > 0;
+	bool allowed = output->fd >= 0 && !output->proc->retry_at && ring_allowance(output) > 0;
 
 	if (!allowed)
 		loop_take(loop, &output->source);
 	else if (output->source.fd < 0 && loop_add(loop, &output->source, output->fd, EPOLLIN) < 0)
+		stream_close_output(output);
+}
+
+/*
+ * Nothing came.  A terminal says EIO while nobody has its other side open; its process may still
+ * live, and closing our side now would hang it up: look again a little later, until it has ended.
+ */
+static void no_output(struct proc_output *output, bool at_end, int err)
+{
+	struct proc *proc = output->proc;
+	bool ended = proc->state == PROC_EXITED;
+
+	if (!at_end && err == EIO && !ended)
+		proc->retry_at = now_ms() + PROC_RETRY_MS;
+	else if (at_end || (err != EAGAIN && err != EINTR) || (ended && err == EAGAIN))
 		stream_close_output(output);
 }
 
@@ -79,8 +94,8 @@ void stream_pump(struct proc_output *output)
 	if (n > 0) {
 		ring_wrote(&output->ring, (size_t)n);
 		output->left -= ended ? (size_t)n : 0;
-	} else if (n == 0 || (errno != EAGAIN && errno != EINTR) || (ended && errno == EAGAIN)) {
-		stream_close_output(output); /* a terminal whose other side is closed says EIO */
+	} else {
+		no_output(output, n == 0, errno);
 	}
 	if (ended && output->left == 0)
 		stream_close_output(output);
@@ -164,7 +179,7 @@ static bool say_ends(struct conn *conn)
 	const struct proc *proc = conn->proc;
 	bool all = proc->state == PROC_EXITED;
 
-	if (proc->input.fd < 0 && !conn->stdin_eof_sent) {
+	if (proc->input_fd < 0 && !conn->stdin_eof_sent) {
 		conn_put(conn, AGENT_EOF, AGENT_STDIN, NULL, NULL, 0);
 		conn->stdin_eof_sent = true;
 	}
@@ -220,34 +235,66 @@ bool proc_serve(struct conn *conn)
 
 /* --- input ------------------------------------------------------------------------------------ */
 
-/* The process takes no more input: what waits is dropped, and counts as taken. */
-void stream_close_input(struct proc *proc)
+/* What waits is dropped, and counts as taken. */
+static void drop_input(struct proc *proc)
 {
-	loop_del(&proc->agent->loop, &proc->input);
 	proc->input_ring.tail = proc->input_ring.head;
 	proc->stir = true;
+}
+
+void stream_close_input(struct proc *proc)
+{
+	loop_take(&proc->agent->loop, &proc->input);
+	if (proc->input_fd >= 0)
+		close(proc->input_fd);
+	proc->input_fd = -1;
+	drop_input(proc);
+}
+
+/* A pipe is always in the loop, to hear that its reader is gone; a terminal only to be written to,
+ * as it says it is hung up while nobody has it open. */
+void stream_arm_input(struct proc *proc)
+{
+	struct loop *loop = &proc->agent->loop;
+	bool waiting = proc->input_ring.tail < proc->input_ring.head;
+	bool listen = proc->input_fd >= 0 && (waiting || !(proc->flags & AGENT_EXEC_TTY));
+	uint32_t events = waiting ? EPOLLOUT : 0;
+
+	if (!listen)
+		loop_take(loop, &proc->input);
+	else if (proc->input.fd >= 0)
+		loop_set(loop, &proc->input, events);
+	else if (loop_add(loop, &proc->input, proc->input_fd, events) < 0)
+		stream_close_input(proc);
+}
+
+static void input_broken(struct proc *proc)
+{
+	if (proc->flags & AGENT_EXEC_TTY)
+		drop_input(proc);
+	else
+		stream_close_input(proc);
 }
 
 static void pump_input(struct proc *proc)
 {
 	struct ring *ring = &proc->input_ring;
 
-	while (proc->input.fd >= 0 && ring->tail < ring->head) {
+	while (proc->input_fd >= 0 && ring->tail < ring->head) {
 		struct iovec iov[2];
 		int count = ring_span(ring, ring->tail, (size_t)(ring->head - ring->tail), iov);
-		ssize_t n = writev(proc->input.fd, iov, count);
+		ssize_t n = writev(proc->input_fd, iov, count);
 		if (n < 0 && (errno == EAGAIN || errno == EINTR))
 			break;
 		if (n < 0)
-			stream_close_input(proc);
+			input_broken(proc);
 		else
 			ring->tail += (uint64_t)n;
 		proc->stir = true;
 	}
-	bool waiting = ring->tail < ring->head;
-	if (!waiting && proc->input_eof)
+	if (ring->tail == ring->head && proc->input_eof)
 		stream_close_input(proc);
-	loop_set(&proc->agent->loop, &proc->input, waiting ? EPOLLOUT : 0);
+	stream_arm_input(proc);
 }
 
 void stream_input_ready(struct source *source, uint32_t events)
@@ -255,9 +302,10 @@ void stream_input_ready(struct source *source, uint32_t events)
 	struct proc *proc = (struct proc *)((char *)source - offsetof(struct proc, input));
 
 	if (events & (EPOLLERR | EPOLLHUP))
-		stream_close_input(proc);
+		input_broken(proc);
 	else
 		pump_input(proc);
+	stream_arm_input(proc);
 	stream_run_attached(proc);
 }
 
@@ -274,7 +322,7 @@ static bool on_stdin(struct conn *conn, const uint8_t *data, uint32_t len)
 	if (len > conn->stdin_left || len > ring_left(&proc->input_ring))
 		return false;
 	conn->stdin_left -= len;
-	if (proc->input.fd >= 0 && !proc->input_eof) {
+	if (proc->input_fd >= 0 && !proc->input_eof) {
 		if (ring_put(&proc->input_ring, data, len) < 0)
 			return false;
 	}
@@ -293,7 +341,7 @@ static void on_stdin_eof(struct proc *proc)
 {
 	static const uint8_t end_of_file = VEOF_DEFAULT;
 
-	if (proc->input.fd < 0 || proc->input_eof || !ring_left(&proc->input_ring))
+	if (proc->input_fd < 0 || proc->input_eof || !ring_left(&proc->input_ring))
 		return;
 	if (proc->flags & AGENT_EXEC_TTY)
 		ring_put(&proc->input_ring, &end_of_file, 1);
@@ -332,7 +380,8 @@ static bool on_credit(struct conn *conn, uint16_t stream, const void *payload)
 
 static void on_detach(struct conn *conn)
 {
-	conn->proc->flags |= AGENT_EXEC_DETACHED;
+	if (stream_takes_output(conn)) /* else it was a short visit */
+		conn->proc->flags |= AGENT_EXEC_DETACHED;
 	conn_put_value(conn, AGENT_END, 0, 0);
 	conn_finish(conn);
 }

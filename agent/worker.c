@@ -27,10 +27,12 @@
 /* --- frames, blocking ------------------------------------------------------------------------- */
 
 /* Nobody listens any more. */
-static void gone(void) __attribute__((noreturn));
+static void gone(struct worker *w) __attribute__((noreturn));
 
-static void gone(void)
+static void gone(struct worker *w)
 {
+	if (w->abandon)
+		w->abandon();
 	_exit(0);
 }
 
@@ -43,7 +45,7 @@ static void send_all(struct worker *w, struct iovec *iov, int count)
 		if (n < 0 && errno == EINTR)
 			continue;
 		if (n < 0)
-			gone(); /* or no progress for AGENT_STALL_MS */
+			gone(w); /* or no progress for AGENT_STALL_MS */
 		while (msg.msg_iovlen && (size_t)n >= msg.msg_iov->iov_len) {
 			n -= (ssize_t)msg.msg_iov->iov_len;
 			msg.msg_iov++;
@@ -112,6 +114,8 @@ void worker_fail(struct worker *w, int err, uint16_t stage, const char *fmt, ...
 	char text[512];
 	va_list ap;
 
+	if (w->abandon)
+		w->abandon();
 	va_start(ap, fmt);
 	vsnprintf(text, sizeof(text), fmt, ap);
 	va_end(ap);
@@ -175,7 +179,7 @@ static void isolate(struct worker *w)
 	sigset_t none;
 
 	if (dup2(w->fd, WORKER_FD) < 0)
-		gone();
+		gone(w);
 	w->fd = WORKER_FD;
 	syscall(SYS_close_range, WORKER_FD + 1, ~0u, 0);
 	fcntl(w->fd, F_SETFL, fcntl(w->fd, F_GETFL) & ~O_NONBLOCK);
@@ -216,9 +220,7 @@ static void serve(struct worker *w, const struct agent_frame *frame, const uint8
 		freeze_request(w, &freeze, (const char *)tail, len);
 		break;
 	case AGENT_THAW: thaw_request(w); break;
-	default:
-		worker_fail(w, ENOSYS, AGENT_STAGE_REQUEST, "%s is not served",
-			    agent_msg_name(frame->type));
+	default: file_request(w, frame, payload); break;
 	}
 }
 

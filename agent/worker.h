@@ -18,7 +18,8 @@ struct worker {
 	const struct agent *agent; /* as it was at the fork */
 	const uint8_t *ahead;      /* bytes the loop had already read */
 	size_t ahead_len;
-	uint8_t *payload; /* of the last worker_recv(), AGENT_FRAME_MAX bytes */
+	void (*abandon)(void); /* undoes what is half done, on every way out but success */
+	uint8_t *payload;      /* of the last worker_recv(), AGENT_FRAME_MAX bytes */
 };
 
 /*
@@ -47,7 +48,6 @@ ssize_t worker_read_raw(struct worker *w, void *buf, size_t cap);
 
 /* What the children do. */
 void file_request(struct worker *w, const struct agent_frame *frame, const uint8_t *payload);
-void watch_request(struct worker *w, const struct agent_file *file, const char *path);
 void forward_request(struct worker *w, const struct agent_forward *forward);
 void identity_request(struct worker *w, const char *hostname, const char *machine_id);
 void freeze_request(struct worker *w, const struct agent_freeze *freeze, const char *paths,
