@@ -11,7 +11,7 @@
 #include <string.h>
 
 #include "base/cleanup.h"
-#include "supervisor/agentc/link.h"
+#include "supervisor/agentc/call.h"
 
 #define WINDOW_DEFAULT (256u << 10)
 #define STDIN_CHUNK    8192u /* small frames: credit comes back piece by piece */
@@ -310,6 +310,24 @@ int agentc_exec_wait(struct agentc_exec *x, struct agentc_event *ev, int timeout
 		int err = link_wait(&x->link, end, why);
 		if (err)
 			return err == -ETIMEDOUT ? 0 : err;
+	}
+}
+
+int exec_wait_credit(struct agentc_exec *x, struct agentc_event *ev, int timeout_ms,
+		     struct errmsg *why)
+{
+	uint64_t end = link_end_ms(timeout_ms);
+	uint64_t before = x->credited;
+
+	for (;;) {
+		int got = agentc_exec_next(x, ev, why);
+		if (got)
+			return got;
+		if (x->credited != before || x->over)
+			return 0;
+		int err = link_wait(&x->link, end, why);
+		if (err)
+			return err;
 	}
 }
 

@@ -23,6 +23,7 @@ struct link {
 	bool ok;    /* the VMM has said OK (or there is none to ask) */
 	bool hello; /* HELLO_OK has come */
 	bool ended; /* the agent's side is over */
+	bool exact; /* never read past the frame that is arriving */
 	uint8_t *in;
 	size_t in_at, in_len, used; /* used: bytes of the frame given out last */
 	uint8_t *out;
