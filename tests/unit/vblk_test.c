@@ -14,6 +14,7 @@
 
 #include <cmocka.h>
 
+#include "devices/blk_fault.h"
 #include "devices/blk_file.h"
 #include "devices/vblk.h"
 #include "tests/unit/vdriver.h"
@@ -38,6 +39,7 @@ struct range {
 struct rig {
 	struct vd_rig r;
 	int fd;
+	struct blk_fault_plan plan; /* nothing, unless a test sets it */
 };
 
 static int image(uint64_t size)
@@ -56,6 +58,7 @@ static void plug(struct rig *t, enum blk_file_mode mode, bool writeback)
 
 	if (blk_file_create(&file, t->fd, mode, "test.img", t->r.loop, &why))
 		fail_msg("%s", why.text);
+	assert_int_equal(blk_fault_create(&file, file, &t->plan), 0);
 	struct vblk_cfg cfg = {"rootfs", file, mode == BLK_FILE_READ_ONLY, writeback};
 	assert_int_equal(vblk_create(&dev, &cfg, &why), 0);
 	vd_rig_plug(&t->r, dev);
@@ -389,6 +392,59 @@ static void vblk_write__disk_full__ioerr(void **state)
 	assert_int_equal(request(t, IN, 0, 4096), OK);
 }
 
+static void vblk_io__backend_fails__ioerr_and_next_one_served(void **state)
+{
+	struct rig *t = *state;
+	const enum blk_kind kinds[] = {BLK_READ, BLK_WRITE, BLK_FLUSH, BLK_ZERO};
+	const uint32_t types[] = {IN, OUT, FLUSH, ZEROES};
+	const struct range two[] = {{0, 8, 0}, {8, 8, 0}};
+
+	for (unsigned i = 0; i < 8; i++) {
+		uint32_t len = types[i % 4] == FLUSH ? 0 : types[i % 4] == ZEROES ? 32 : 4096;
+		t->plan = (struct blk_fault_plan){.kinds = BLK_FAULT_KIND(kinds[i % 4]),
+						  .fail = 1,
+						  .err = i % 2 ? -ENOSPC : -EIO,
+						  .after = i >= 4};
+		memcpy(data(t, 0), two, sizeof(two));
+		assert_int_equal(request(t, types[i % 4], 0, len), IOERR);
+		assert_int_equal(t->plan.fail, 0);
+		memcpy(data(t, 0), two, sizeof(two));
+		assert_int_equal(request(t, types[i % 4], 0, len), OK);
+	}
+	/* the second of two ranges fails: so does the request */
+	t->plan = (struct blk_fault_plan){
+		.kinds = BLK_FAULT_ALL, .countdown = 1, .fail = 1, .err = -EIO};
+	assert_int_equal(ranges(t, ZEROES, two, 2), IOERR);
+}
+
+/* A driver without FLUSH is told that a write is done when it is durable, and not before. */
+static void vblk_write__flush_not_negotiated__flushed_first(void **state)
+{
+	struct rig *t = *state;
+
+	vd_start(&t->r.vd, t->r.mmio, t->r.dev->offered & ~(UINT64_C(1) << 9), 1, 256);
+	t->plan =
+		(struct blk_fault_plan){.kinds = BLK_FAULT_KIND(BLK_FLUSH), .fail = 1, .err = -EIO};
+	assert_int_equal(request(t, OUT, 0, 512), IOERR);
+	assert_int_equal(request(t, OUT, 0, 512), OK);
+}
+
+static void vblk_reset__slow_backend__waited_for(void **state)
+{
+	struct rig *t = *state;
+
+	t->plan = (struct blk_fault_plan){.kinds = BLK_FAULT_ALL, .delay_ns = 20000000};
+	for (unsigned i = 0; i < 8; i++)
+		queue_request(t, i, IN, 0, 4096);
+	vd_kick(t->r.mmio, 0);
+	vd_turns(&t->r, 2);
+	vd_w32(t->r.mmio, 0x70, 0);
+	t->plan.delay_ns = 0;
+	for (unsigned i = 0; i < 8; i++)
+		assert_int_equal(status(t, i), OK); /* ended before the reset did */
+	assert_int_equal(vd_r32(t->r.mmio, 0x70), 0);
+}
+
 /* --- life --------------------------------------------------------------------------------------- */
 static void vblk_reset__requests_in_flight__none_touch_memory_after(void **state)
 {
@@ -566,6 +622,9 @@ int main(void)
 		T(vblk_request__no_header_or_status__needs_reset),
 		T(vblk_io__file_ends_early__ioerr_others_live),
 		T(vblk_write__disk_full__ioerr),
+		T(vblk_io__backend_fails__ioerr_and_next_one_served),
+		T(vblk_write__flush_not_negotiated__flushed_first),
+		T(vblk_reset__slow_backend__waited_for),
 		T(vblk_reset__requests_in_flight__none_touch_memory_after),
 		T(vblk_quiesce__in_flight__all_answered_then_silence),
 		T(vblk_config__fields__little_endian_and_bounded),
