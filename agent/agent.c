@@ -17,7 +17,7 @@
 
 #include <linux/vm_sockets.h>
 
-#include "agent/conn.h"
+#include "agent/client.h"
 #include "agent/proc.h"
 #include "agent/worker.h"
 
@@ -38,7 +38,7 @@ static void listener_ready(struct source *source, uint32_t events)
 	struct agent *agent = (struct agent *)((char *)source - offsetof(struct agent, listener));
 
 	(void)events;
-	for (unsigned i = 0; i < LOOP_BATCH; i++) {
+	for (unsigned i = 0; i < EVENTS_BATCH; i++) {
 		union {
 			struct sockaddr any;
 			struct sockaddr_vm vm;
@@ -48,10 +48,11 @@ static void listener_ready(struct source *source, uint32_t events)
 		int fd = accept4(source->fd, &peer.any, &len, SOCK_CLOEXEC | SOCK_NONBLOCK);
 		if (fd < 0)
 			return;
-		if (!trusted(agent, fd, &peer.vm) || agent->conn_count >= AGENT_CONN_MAX)
+		if (!trusted(agent, fd, &peer.vm) || agent->client_count >= AGENT_CONN_MAX)
 			close(fd);
 		else
-			conn_create(agent, fd); /* on failure it is closed: the client sees that */
+			client_create(agent,
+				      fd); /* on failure it is closed: the client sees that */
 	}
 }
 
@@ -59,7 +60,7 @@ int agent_listen(struct agent *agent, int fd)
 {
 	agent->listener.ready = listener_ready;
 	agent->listen_ms = now_ms();
-	return loop_add(&agent->loop, &agent->listener, fd, EPOLLIN);
+	return events_add(&agent->loop, &agent->listener, fd, EPOLLIN);
 }
 
 /* --- doorbell --------------------------------------------------------------------------------- */
@@ -69,7 +70,7 @@ static void doorbell_ready(struct source *source, uint32_t events)
 	struct agent *agent = (struct agent *)((char *)source - offsetof(struct agent, doorbell));
 
 	(void)events;
-	loop_del(&agent->loop, source); /* the request itself was the signal */
+	events_del(&agent->loop, source); /* the request itself was the signal */
 }
 
 void agent_ring_doorbell(struct agent *agent)
@@ -85,7 +86,7 @@ void agent_ring_doorbell(struct agent *agent)
 	if (fd < 0)
 		return;
 	if (connect(fd, to.any, sizeof(host)) < 0 && errno == EINPROGRESS &&
-	    loop_add(&agent->loop, &agent->doorbell, fd, EPOLLOUT) == 0)
+	    events_add(&agent->loop, &agent->doorbell, fd, EPOLLOUT) == 0)
 		return;
 	close(fd);
 }
@@ -134,7 +135,7 @@ int agent_init(struct agent *agent)
 	agent->etc = "/etc";
 	agent->is_init = getpid() == 1;
 	getrlimit(RLIMIT_NOFILE, &agent->nofile);
-	int err = loop_init(&agent->loop);
+	int err = events_init(&agent->loop);
 	if (err < 0)
 		return err;
 	signal(SIGPIPE, SIG_IGN);
@@ -144,18 +145,18 @@ int agent_init(struct agent *agent)
 	sigaddset(&set, SIGINT);
 	sigprocmask(SIG_BLOCK, &set, NULL);
 	int fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
-	return fd < 0 ? -errno : loop_add(&agent->loop, &agent->signals, fd, EPOLLIN);
+	return fd < 0 ? -errno : events_add(&agent->loop, &agent->signals, fd, EPOLLIN);
 }
 
 void agent_deinit(struct agent *agent)
 {
-	while (agent->conns)
-		conn_destroy(agent->conns);
+	while (agent->clients)
+		client_destroy(agent->clients);
 	proc_destroy_all(agent);
-	loop_del(&agent->loop, &agent->listener);
-	loop_del(&agent->loop, &agent->signals);
-	loop_del(&agent->loop, &agent->doorbell);
-	loop_deinit(&agent->loop);
+	events_del(&agent->loop, &agent->listener);
+	events_del(&agent->loop, &agent->signals);
+	events_del(&agent->loop, &agent->doorbell);
+	events_deinit(&agent->loop);
 }
 
 int agent_turn(struct agent *agent, int max_wait_ms)
@@ -165,11 +166,11 @@ int agent_turn(struct agent *agent, int max_wait_ms)
 	int wait = max_wait_ms;
 
 	proc_timers(agent, now, &next);
-	conn_timers(agent, now, &next);
+	client_timers(agent, now, &next);
 	if (next != UINT64_MAX) {
 		uint64_t left = next - now < INT_MAX ? next - now : INT_MAX;
 		if (wait < 0 || left < (uint64_t)wait)
 			wait = (int)left;
 	}
-	return loop_run(&agent->loop, wait);
+	return events_run(&agent->loop, wait);
 }

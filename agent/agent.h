@@ -3,7 +3,7 @@
  * agent.h - what the agent's parts share
  *
  *   main.c     arguments, signals, the loop                      init.c   PID 1: mounts, power
- *   conn.c     one connection: frames in and out, requests       machine.c  ping, clock, entropy ...
+ *   client.c     one connection: frames in and out, requests       machine.c  ping, clock, entropy ...
  *   proc.c     processes: output rings, credit, end              spawn.c  the child before exec
  *   worker.c   file operations etc.: a forked child each         file.c tree.c watch.c forward.c
  *
@@ -19,10 +19,10 @@
 #include <stdint.h>
 #include <sys/resource.h>
 
-#include "agent/loop.h"
+#include "agent/events.h"
 #include "wire/agent.h"
 
-struct conn;
+struct client;
 struct proc;
 
 struct worker_slot {
@@ -30,13 +30,13 @@ struct worker_slot {
 };
 
 struct agent {
-	struct loop loop;
+	struct events loop;
 	struct source listener;
 	struct source signals;
 	struct source doorbell;
 
-	struct conn *conns; /* all of them */
-	unsigned conn_count;
+	struct client *clients; /* all of them */
+	unsigned client_count;
 	size_t blob_bytes; /* of EXEC requests still arriving */
 
 	struct proc *procs; /* by id, rising */
@@ -55,8 +55,7 @@ struct agent {
 	struct rlimit nofile;         /* as it was when we started */
 	uint32_t power;               /* AGENT_POWER_*: asked for */
 	uint32_t power_grace_ms;
-	uint64_t power_at; /* 0: not yet */
-	bool stop;         /* leave the loop */
+	bool stop; /* leave the loop */
 };
 
 /* Starts to serve on a listening socket, which becomes the agent's.  Return: 0 or -errno. */

@@ -31,3 +31,5 @@ $(AGENT_LIB): $(patsubst %.c,$(B)/obj/%.o,$(filter-out agent/main.c,$(AGENT_SRC)
 AGENT_TESTS := $(patsubst tests/unit/%.c,%,$(wildcard tests/unit/agent_*_test.c))
 $(AGENT_TESTS:%=$(B)/tests/unit/%): $(B)/spore-agent
 $(foreach t,$(AGENT_TESTS),$(eval UNIT_CFLAGS_$(t) := -DAGENT_PATH='"$(B)/spore-agent"'))
+build/fuzz/tests/fuzz/agent_fuzz: $(AGENT_LIB)
+build/fuzz/tests/fuzz/agent_fuzz: SUP_LIBS := $(AGENT_LIB) $(CORE_LIB) $(SUP_LIBS)

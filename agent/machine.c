@@ -16,17 +16,17 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "agent/conn.h"
+#include "agent/client.h"
 #include "agent/proc.h"
 #include "base/cleanup.h"
 
-static void ping(struct conn *conn)
+static void ping(struct client *client)
 {
-	struct agent_pong pong = {.flags = conn->agent->is_init ? AGENT_IS_INIT : 0,
+	struct agent_pong pong = {.flags = client->agent->is_init ? AGENT_IS_INIT : 0,
 				  .uptime_ms = now_ms(),
-				  .agent_ms = conn->agent->listen_ms};
+				  .agent_ms = client->agent->listen_ms};
 
-	conn_put(conn, AGENT_PONG, 0, &pong, SPORE_VERSION, sizeof(SPORE_VERSION));
+	client_put(client, AGENT_PONG, 0, &pong, SPORE_VERSION, sizeof(SPORE_VERSION));
 }
 
 /* --- metrics ---------------------------------------------------------------------------------- */
@@ -68,9 +68,9 @@ static int64_t realtime_ns(void)
 	return (int64_t)ts.tv_sec * 1000000000 + ts.tv_nsec;
 }
 
-static void metrics(struct conn *conn)
+static void metrics(struct client *client)
 {
-	struct agent *agent = conn->agent;
+	struct agent *agent = client->agent;
 	struct agent_metrics_ok m = {.uptime_ms = now_ms(),
 				     .realtime_ns = realtime_ns(),
 				     .proc_count = proc_alive(agent)};
@@ -95,19 +95,19 @@ static void metrics(struct conn *conn)
 		m.disk_total = (uint64_t)fs.f_blocks * fs.f_frsize;
 		m.disk_used = (uint64_t)(fs.f_blocks - fs.f_bfree) * fs.f_frsize;
 	}
-	conn_put(conn, AGENT_METRICS_OK, 0, &m, NULL, 0);
+	client_put(client, AGENT_METRICS_OK, 0, &m, NULL, 0);
 }
 
 /* --- clock, entropy --------------------------------------------------------------------------- */
 
-static void set_clock(struct conn *conn, const void *payload)
+static void set_clock(struct client *client, const void *payload)
 {
 	struct agent_clock m;
 	struct agent_clock_ok ok = {.before_ns = realtime_ns()};
 
 	memcpy(&m, payload, sizeof(m));
 	if (m.realtime_ns < 0) {
-		conn_error(conn, EINVAL, AGENT_STAGE_SYSTEM, "clock: a time before 1970");
+		client_error(client, EINVAL, AGENT_STAGE_SYSTEM, "clock: a time before 1970");
 		return;
 	}
 	/* Both are >= 0: the difference cannot overflow. */
@@ -118,12 +118,12 @@ static void set_clock(struct conn *conn, const void *payload)
 				      .tv_nsec = (long)(m.realtime_ns % 1000000000)};
 		if (clock_settime(CLOCK_REALTIME, &ts) < 0) {
 			int err = errno;
-			conn_error(conn, err, AGENT_STAGE_SYSTEM, "clock: %s", strerror(err));
+			client_error(client, err, AGENT_STAGE_SYSTEM, "clock: %s", strerror(err));
 			return;
 		}
 	}
 	ok.after_ns = realtime_ns();
-	conn_put(conn, AGENT_CLOCK_OK, 0, &ok, NULL, 0);
+	client_put(client, AGENT_CLOCK_OK, 0, &ok, NULL, 0);
 }
 
 static int add_entropy(const uint8_t *data, size_t len)
@@ -139,53 +139,53 @@ static int add_entropy(const uint8_t *data, size_t len)
 	return ioctl(fd, RNDRESEEDCRNG) < 0 ? -errno : 0;
 }
 
-static void reseed(struct conn *conn, const struct agent_frame *frame, const uint8_t *payload)
+static void reseed(struct client *client, const struct agent_frame *frame, const uint8_t *payload)
 {
 	int err = add_entropy(payload, frame->len);
 
 	if (err < 0)
-		conn_error(conn, err, AGENT_STAGE_SYSTEM, "reseed: %s", strerror(-err));
+		client_error(client, err, AGENT_STAGE_SYSTEM, "reseed: %s", strerror(-err));
 	else
-		conn_put_value(conn, AGENT_OK, 0, frame->len);
+		client_put_value(client, AGENT_OK, 0, frame->len);
 }
 
 /* --- power ------------------------------------------------------------------------------------ */
 
-static void power(struct conn *conn, const void *payload)
+static void power(struct client *client, const void *payload)
 {
 	struct agent_power m;
-	struct agent *agent = conn->agent;
+	struct agent *agent = client->agent;
 
 	memcpy(&m, payload, sizeof(m));
 	if (!agent->is_init) {
-		conn_error(conn, EPERM, AGENT_STAGE_SYSTEM,
-			   "power: the agent is not init here; ask the machine's own init");
+		client_error(client, EPERM, AGENT_STAGE_SYSTEM,
+			     "power: the agent is not init here; ask the machine's own init");
 	} else {
-		conn_put_value(conn, AGENT_OK, 0, 0);
+		client_put_value(client, AGENT_OK, 0, 0);
 		agent->power = m.mode;
 		agent->power_grace_ms = m.grace_ms;
 		agent->stop = true;
 	}
-	conn_finish(conn);
+	client_finish(client);
 }
 
-void machine_request(struct conn *conn, const struct agent_frame *frame, const uint8_t *payload)
+void machine_request(struct client *client, const struct agent_frame *frame, const uint8_t *payload)
 {
 	struct agent_proc_signal request;
 
 	switch (frame->type) {
-	case AGENT_PING: ping(conn); break;
-	case AGENT_METRICS: metrics(conn); break;
-	case AGENT_CLOCK: set_clock(conn, payload); break;
-	case AGENT_RESEED: reseed(conn, frame, payload); break;
-	case AGENT_POWER: power(conn, payload); break;
+	case AGENT_PING: ping(client); break;
+	case AGENT_METRICS: metrics(client); break;
+	case AGENT_CLOCK: set_clock(client, payload); break;
+	case AGENT_RESEED: reseed(client, frame, payload); break;
+	case AGENT_POWER: power(client, payload); break;
 	case AGENT_PROC_SIGNAL:
 		memcpy(&request, payload, sizeof(request));
-		proc_signal(conn, &request, agent_msg_string(frame, payload, 0));
+		proc_signal(client, &request, agent_msg_string(frame, payload, 0));
 		break;
 	default:
-		conn_error(conn, ENOSYS, AGENT_STAGE_REQUEST, "%s is not served",
-			   agent_msg_name(frame->type));
+		client_error(client, ENOSYS, AGENT_STAGE_REQUEST, "%s is not served",
+			     agent_msg_name(frame->type));
 		break;
 	}
 }

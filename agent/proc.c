@@ -3,7 +3,7 @@
  * proc.c - the processes run for clients: streams, credit, end; see proc.h
  *
  * Lifetimes: proc_sweep() is the only place that frees a process, once a turn, so that no callback
- * loses the process it works on.  A connection may vanish in conn_run(); loops over attached
+ * loses the process it works on.  A connection may vanish in client_run(); loops over attached
  * connections fetch the next one first.  Thread: the agent's only one.
  */
 #include "agent/proc.h"
@@ -56,8 +56,8 @@ unsigned proc_alive(const struct agent *agent)
 
 static bool is_watched(const struct proc *proc)
 {
-	for (const struct conn *conn = proc->attached; conn; conn = conn->next_attached) {
-		if (stream_takes_output(conn))
+	for (const struct client *client = proc->attached; client; client = client->next_attached) {
+		if (stream_takes_output(client))
 			return true;
 	}
 	return false;
@@ -83,30 +83,31 @@ static void orphaned(struct proc *proc)
 	signal_group(proc, SIGCONT);
 }
 
-void proc_leave(struct conn *conn)
+void proc_leave(struct client *client)
 {
-	struct proc *proc = conn->proc;
+	struct proc *proc = client->proc;
 
 	if (!proc)
 		return;
-	conn->proc = NULL;
-	if (proc->starter == conn) {
+	client->proc = NULL;
+	if (proc->starter == client) {
 		proc->starter = NULL;
 		return;
 	}
-	struct conn **at = &proc->attached;
-	while (*at != conn)
+	struct client **at = &proc->attached;
+	while (*at != client)
 		at = &(*at)->next_attached;
-	*at = conn->next_attached;
+	*at = client->next_attached;
 	proc->attached_count--;
-	if (stream_takes_output(conn) && !is_watched(proc))
+	if (stream_takes_output(client) && !is_watched(proc))
 		orphaned(proc);
 	/* It may have been the one that held the output back. */
 	for (unsigned i = 0; i < 2; i++)
 		stream_arm(&proc->output[i]);
 }
 
-static void join(struct conn *conn, struct proc *proc, uint32_t attach, const uint32_t window[2])
+static void join(struct client *client, struct proc *proc, uint32_t attach,
+		 const uint32_t window[2])
 {
 	struct agent_started started = {
 		.id = proc->id,
@@ -115,41 +116,42 @@ static void join(struct conn *conn, struct proc *proc, uint32_t attach, const ui
 			 (proc->flags & AGENT_EXEC_DETACHED ? AGENT_PROC_DETACHED : 0) |
 			 (proc->state == PROC_EXITED ? AGENT_PROC_EXITED : 0)};
 
-	conn->stdin_left = 0;
+	client->stdin_left = 0;
 	if (proc->input_fd >= 0 && !proc->input_eof) {
 		started.flags |= AGENT_PROC_STDIN;
-		started.stdin_window = conn->stdin_left = AGENT_STDIN_WINDOW;
+		started.stdin_window = client->stdin_left = AGENT_STDIN_WINDOW;
 	}
-	conn->stdin_eof_sent = proc->input_fd < 0; /* said by the flag */
-	conn->proc = proc;
-	conn->state = CONN_SESSION;
-	conn->attach = attach;
+	client->stdin_eof_sent = proc->input_fd < 0; /* said by the flag */
+	client->proc = proc;
+	client->state = CLIENT_SESSION;
+	client->attach = attach;
 	for (unsigned i = 0; i < 2; i++) {
 		const struct ring *ring = &proc->output[i].ring;
-		conn->stream[i].at = attach & AGENT_ATTACH_REPLAY ? ring->tail : ring->head;
-		conn->stream[i].credit = window[i];
+		client->stream[i].at = attach & AGENT_ATTACH_REPLAY ? ring->tail : ring->head;
+		client->stream[i].credit = window[i];
 	}
-	conn->next_attached = proc->attached;
-	proc->attached = conn;
+	client->next_attached = proc->attached;
+	proc->attached = client;
 	proc->attached_count++;
-	if (stream_takes_output(conn))
+	if (stream_takes_output(client))
 		proc->orphan_at = 0;
-	conn_put(conn, AGENT_STARTED, 0, &started, NULL, 0);
+	client_put(client, AGENT_STARTED, 0, &started, NULL, 0);
 }
 
-void proc_attach(struct conn *conn, const struct agent_attach *attach, const char *tag)
+void proc_attach(struct client *client, const struct agent_attach *attach, const char *tag)
 {
-	struct proc *proc = proc_of(conn->agent, attach->by, attach->id, tag);
+	struct proc *proc = proc_of(client->agent, attach->by, attach->id, tag);
 
 	if (!proc)
-		conn_error(conn, ESRCH, AGENT_STAGE_PROC, "no such process");
+		client_error(client, ESRCH, AGENT_STAGE_PROC, "no such process");
 	else if (proc->attached_count == AGENT_ATTACH_MAX)
-		conn_error(conn, EAGAIN, AGENT_STAGE_BUSY, "too many connections to this process");
+		client_error(client, EAGAIN, AGENT_STAGE_BUSY,
+			     "too many connections to this process");
 	if (!proc || proc->attached_count == AGENT_ATTACH_MAX) {
-		conn_finish(conn);
+		client_finish(client);
 		return;
 	}
-	join(conn, proc, attach->flags, attach->window);
+	join(client, proc, attach->flags, attach->window);
 }
 
 int proc_kill(const struct proc *proc, uint32_t signo, uint32_t scope)
@@ -160,21 +162,21 @@ int proc_kill(const struct proc *proc, uint32_t signo, uint32_t scope)
 	return kill(to, (int)signo) < 0 ? -errno : 0;
 }
 
-void proc_signal(struct conn *conn, const struct agent_proc_signal *request, const char *tag)
+void proc_signal(struct client *client, const struct agent_proc_signal *request, const char *tag)
 {
-	struct proc *proc = proc_of(conn->agent, request->by, request->id, tag);
+	struct proc *proc = proc_of(client->agent, request->by, request->id, tag);
 	int err = proc ? proc_kill(proc, request->signo, request->scope) : -ESRCH;
 
 	if (err < 0)
-		conn_error(conn, err, AGENT_STAGE_PROC, "signal %u: %s", request->signo,
-			   err == -ESRCH ? "no such process" : strerror(-err));
+		client_error(client, err, AGENT_STAGE_PROC, "signal %u: %s", request->signo,
+			     err == -ESRCH ? "no such process" : strerror(-err));
 	else
-		conn_put_value(conn, AGENT_OK, 0, 0);
+		client_put_value(client, AGENT_OK, 0, 0);
 }
 
 /* --- list ------------------------------------------------------------------------------------- */
 
-static void put_proc(struct conn *conn, const struct proc *proc)
+static void put_proc(struct client *client, const struct proc *proc)
 {
 	struct agent_proc m = {
 		.id = proc->id,
@@ -192,26 +194,26 @@ static void put_proc(struct conn *conn, const struct proc *proc)
 		m.how = proc->exit.how;
 		m.status = proc->exit.status;
 	}
-	conn_put(conn, AGENT_PROC, 0, &m, proc->strings, proc->strings_len);
+	client_put(client, AGENT_PROC, 0, &m, proc->strings, proc->strings_len);
 }
 
-void proc_list(struct conn *conn)
+void proc_list(struct client *client)
 {
-	struct proc *proc = conn->agent->procs;
+	struct proc *proc = client->agent->procs;
 
-	while (proc && proc->id <= conn->list_id)
+	while (proc && proc->id <= client->list_id)
 		proc = proc->next;
 	for (; proc; proc = proc->next) {
-		if (conn->out_len - conn->out_at >= CONN_OUT_BUSY)
+		if (client->out_len - client->out_at >= CLIENT_OUT_BUSY)
 			return;
-		conn->list_id = proc->id;
+		client->list_id = proc->id;
 		if (proc->state == PROC_STARTING)
 			continue;
-		put_proc(conn, proc);
-		conn->list_count++;
+		put_proc(client, proc);
+		client->list_count++;
 	}
-	conn_put_value(conn, AGENT_END, 0, conn->list_count);
-	conn->state = CONN_REQUEST;
+	client_put_value(client, AGENT_END, 0, client->list_count);
+	client->state = CLIENT_REQUEST;
 }
 
 /* --- start ------------------------------------------------------------------------------------ */
@@ -246,9 +248,9 @@ static bool keep_strings(struct proc *proc, const struct exec_request *request)
 
 static void proc_free(struct proc *proc)
 {
-	struct loop *loop = &proc->agent->loop;
+	struct events *loop = &proc->agent->loop;
 
-	loop_del(loop, &proc->status);
+	events_del(loop, &proc->status);
 	stream_close_input(proc);
 	for (unsigned i = 0; i < 2; i++) {
 		stream_close_output(&proc->output[i]);
@@ -323,7 +325,7 @@ static struct proc *proc_create(struct agent *agent, const struct exec_request *
 /* The descriptors become the process's; they are listened to when its program runs. */
 static int adopt_fds(struct proc *proc, const struct spawn_fds *fds)
 {
-	int err = loop_add(&proc->agent->loop, &proc->status, fds->status, EPOLLIN);
+	int err = events_add(&proc->agent->loop, &proc->status, fds->status, EPOLLIN);
 
 	if (err < 0)
 		close(fds->status);
@@ -333,47 +335,47 @@ static int adopt_fds(struct proc *proc, const struct spawn_fds *fds)
 	return err;
 }
 
-static void start_failed(struct conn *conn, int err, uint16_t stage, const char *what)
+static void start_failed(struct client *client, int err, uint16_t stage, const char *what)
 {
-	conn_error(conn, err, stage, "%s: %s", what, strerror(abs(err)));
-	conn_finish(conn);
+	client_error(client, err, stage, "%s: %s", what, strerror(abs(err)));
+	client_finish(client);
 }
 
-void proc_start(struct conn *conn, struct exec_request *request)
+void proc_start(struct client *client, struct exec_request *request)
 {
 	cleanup_free struct exec_request *held = request;
-	struct agent *agent = conn->agent;
+	struct agent *agent = client->agent;
 	struct spawn_fds fds;
 
 	if (!make_room(agent)) {
-		start_failed(conn, EAGAIN, AGENT_STAGE_BUSY, "too many processes");
+		start_failed(client, EAGAIN, AGENT_STAGE_BUSY, "too many processes");
 		return;
 	}
 	struct proc *proc = proc_create(agent, held);
 	if (!proc) {
-		start_failed(conn, ENOMEM, AGENT_STAGE_BUSY, "memory for a process");
+		start_failed(client, ENOMEM, AGENT_STAGE_BUSY, "memory for a process");
 		return;
 	}
 	pid_t pid = spawn(&fds, held, agent);
 	if (pid < 0) {
 		proc_free(proc);
-		start_failed(conn, (int)pid, AGENT_STAGE_SETUP, "start");
+		start_failed(client, (int)pid, AGENT_STAGE_SETUP, "start");
 		return;
 	}
 	proc->pid = pid;
 	proc->started_us = now_us();
 	enlist(proc);
-	proc->starter = conn;
+	proc->starter = client;
 	proc->window[0] = held->exec.window[0];
 	proc->window[1] = held->exec.window[1];
-	conn->proc = proc;
-	conn->state = CONN_START;
+	client->proc = proc;
+	client->state = CLIENT_START;
 	int err = adopt_fds(proc, &fds);
 	if (err < 0) { /* cannot be watched: end it; the connection hears of that as of any end */
 		kill(pid, SIGKILL);
-		conn->proc = NULL;
+		client->proc = NULL;
 		proc->starter = NULL;
-		start_failed(conn, err, AGENT_STAGE_SETUP, "watch the process");
+		start_failed(client, err, AGENT_STAGE_SETUP, "watch the process");
 	}
 }
 
@@ -381,22 +383,22 @@ void proc_start(struct conn *conn, struct exec_request *request)
 static void on_started(struct proc *proc)
 {
 	struct spawn_failure failure;
-	struct conn *conn = proc->starter;
+	struct client *client = proc->starter;
 	ssize_t n = read(proc->status.fd, &failure, sizeof(failure));
 
 	if (n < 0 && (errno == EAGAIN || errno == EINTR))
 		return;
-	loop_del(&proc->agent->loop, &proc->status);
+	events_del(&proc->agent->loop, &proc->status);
 	proc->starter = NULL;
-	if (conn)
-		conn->proc = NULL;
+	if (client)
+		client->proc = NULL;
 	if (n == (ssize_t)sizeof(failure)) {         /* stays STARTING until it is reaped */
 		proc->flags &= ~AGENT_EXEC_DETACHED; /* nothing to remember */
 		failure.text[sizeof(failure.text) - 1] = '\0';
-		if (conn) {
-			conn_error(conn, failure.err, failure.stage, "%s", failure.text);
-			conn_finish(conn);
-			conn_run(conn);
+		if (client) {
+			client_error(client, failure.err, failure.stage, "%s", failure.text);
+			client_finish(client);
+			client_run(client);
 		}
 		return;
 	}
@@ -404,13 +406,13 @@ static void on_started(struct proc *proc)
 	stream_arm_input(proc);
 	for (unsigned i = 0; i < 2; i++)
 		stream_arm(&proc->output[i]);
-	if (!conn) {
+	if (!client) {
 		orphaned(proc);
 		return;
 	}
 	uint32_t attach = proc->flags & AGENT_EXEC_LOSSY ? AGENT_ATTACH_LOSSY : 0;
-	join(conn, proc, attach, proc->window);
-	conn_run(conn);
+	join(client, proc, attach, proc->window);
+	client_run(client);
 }
 
 static void status_ready(struct source *source, uint32_t events)

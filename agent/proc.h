@@ -15,7 +15,7 @@
 #define SPORE_AGENT_PROC_H
 
 #include "agent/agent.h"
-#include "agent/conn.h"
+#include "agent/client.h"
 #include "agent/ring.h"
 
 #define PROC_STDIN_BYTES (AGENT_ATTACH_MAX * AGENT_STDIN_WINDOW)
@@ -49,9 +49,9 @@ struct proc {
 	bool stir;              /* attached connections are to be run before the next wait */
 	struct proc_output output[2];
 
-	struct conn *starter; /* STARTING */
-	uint32_t window[2];   /* STARTING: starter's */
-	struct conn *attached;
+	struct client *starter; /* STARTING */
+	uint32_t window[2];     /* STARTING: starter's */
+	struct client *attached;
 	unsigned attached_count;
 
 	uint64_t started_us;
@@ -68,22 +68,22 @@ struct proc {
 };
 
 /* Starts what the connection asked for; answers on it.  Takes the request over. */
-void proc_start(struct conn *conn, struct exec_request *request);
-void proc_attach(struct conn *conn, const struct agent_attach *attach, const char *tag);
+void proc_start(struct client *client, struct exec_request *request);
+void proc_attach(struct client *client, const struct agent_attach *attach, const char *tag);
 /* A frame of a session.  False: it does not belong there. */
-bool proc_frame(struct conn *conn, const struct agent_frame *frame, const uint8_t *payload);
+bool proc_frame(struct client *client, const struct agent_frame *frame, const uint8_t *payload);
 /* Sends the connection what it may have.  False: the connection broke and is gone. */
-bool proc_serve(struct conn *conn);
+bool proc_serve(struct client *client);
 /* The connection leaves; the rule of the process's start is applied. */
-void proc_leave(struct conn *conn);
+void proc_leave(struct client *client);
 
-void proc_signal(struct conn *conn, const struct agent_proc_signal *request, const char *tag);
+void proc_signal(struct client *client, const struct agent_proc_signal *request, const char *tag);
 /* Return: 0; -ESRCH it has ended; -errno. */
 int proc_kill(const struct proc *proc, uint32_t signo, uint32_t scope);
 /* The tag given at the start, "" for none. */
 const char *proc_tag(const struct proc *proc);
 /* Continues a PROC_LIST as far as the connection takes it. */
-void proc_list(struct conn *conn);
+void proc_list(struct client *client);
 
 /* A child of ours has ended.  False: it is no process of this table. */
 bool proc_reaped(struct agent *agent, pid_t pid, int status, const struct rusage *usage);
@@ -105,7 +105,7 @@ void stream_close_output(struct proc_output *output);
 /* The process takes no more input: what waits is dropped, and counts as taken. */
 void stream_close_input(struct proc *proc);
 void stream_arm_input(struct proc *proc);
-bool stream_takes_output(const struct conn *conn);
+bool stream_takes_output(const struct client *client);
 /* Runs every attached connection; some may be gone afterwards. */
 void stream_run_attached(struct proc *proc);
 

@@ -8,7 +8,7 @@
 #ifndef SPORE_AGENT_SPAWN_H
 #define SPORE_AGENT_SPAWN_H
 
-#include "agent/conn.h"
+#include "agent/client.h"
 
 struct spawn_failure { /* written by the child in one piece (< PIPE_BUF) */
 	int err;

@@ -3,7 +3,7 @@
  * stream.c - a process's bytes: pipe to ring to connections, and stdin the other way; see proc.h
  *
  * An output is in the loop exactly while reading it is allowed (stream_arm()): a full ring must not
- * spin on a hung-up pipe.  A connection may vanish in conn_run(); loops over attached connections
+ * spin on a hung-up pipe.  A connection may vanish in client_run(); loops over attached connections
  * fetch the next one first.  Thread: the agent's only one.
  */
 #include "agent/proc.h"
@@ -19,9 +19,9 @@
 
 /* --- output: pipe to ring --------------------------------------------------------------------- */
 
-bool stream_takes_output(const struct conn *conn)
+bool stream_takes_output(const struct client *client)
 {
-	return !(conn->attach & AGENT_ATTACH_NO_OUTPUT);
+	return !(client->attach & AGENT_ATTACH_NO_OUTPUT);
 }
 
 /* How much may be read without overwriting what somebody who counts has not got yet. */
@@ -31,10 +31,11 @@ static size_t ring_allowance(const struct proc_output *output)
 	unsigned i = output->stream - AGENT_STDOUT;
 	uint64_t held = ring->head;
 
-	for (const struct conn *conn = output->proc->attached; conn; conn = conn->next_attached) {
-		bool counts = stream_takes_output(conn) && !(conn->attach & AGENT_ATTACH_LOSSY);
-		if (counts && conn->stream[i].at < held)
-			held = conn->stream[i].at;
+	for (const struct client *client = output->proc->attached; client;
+	     client = client->next_attached) {
+		bool counts = stream_takes_output(client) && !(client->attach & AGENT_ATTACH_LOSSY);
+		if (counts && client->stream[i].at < held)
+			held = client->stream[i].at;
 	}
 	uint64_t waiting = ring->head - held;
 	return waiting < ring->cap ? ring->cap - (size_t)waiting : 0;
@@ -42,7 +43,7 @@ static size_t ring_allowance(const struct proc_output *output)
 
 void stream_close_output(struct proc_output *output)
 {
-	loop_take(&output->proc->agent->loop, &output->source);
+	events_take(&output->proc->agent->loop, &output->source);
 	if (output->fd >= 0)
 		close(output->fd);
 	output->fd = -1;
@@ -51,12 +52,13 @@ void stream_close_output(struct proc_output *output)
 /* In the loop when reading is allowed, out of it when not. */
 void stream_arm(struct proc_output *output)
 {
-	struct loop *loop = &output->proc->agent->loop;
+	struct events *loop = &output->proc->agent->loop;
 	bool allowed = output->fd >= 0 && !output->proc->retry_at && ring_allowance(output) > 0;
 
 	if (!allowed)
-		loop_take(loop, &output->source);
-	else if (output->source.fd < 0 && loop_add(loop, &output->source, output->fd, EPOLLIN) < 0)
+		events_take(loop, &output->source);
+	else if (output->source.fd < 0 &&
+		 events_add(loop, &output->source, output->fd, EPOLLIN) < 0)
 		stream_close_output(output);
 }
 
@@ -103,11 +105,11 @@ void stream_pump(struct proc_output *output)
 
 void stream_run_attached(struct proc *proc)
 {
-	struct conn *after;
+	struct client *after;
 
-	for (struct conn *conn = proc->attached; conn; conn = after) {
-		after = conn->next_attached;
-		conn_run(conn);
+	for (struct client *client = proc->attached; client; client = after) {
+		after = client->next_attached;
+		client_run(client);
 	}
 }
 
@@ -124,17 +126,17 @@ void stream_output_ready(struct source *source, uint32_t events)
 }
 
 /* Sends one frame of the stream if there is something and credit for it.  1 sent; 0 not; < 0 broken. */
-static int serve_stream(struct conn *conn, unsigned i)
+static int serve_stream(struct client *client, unsigned i)
 {
-	struct proc_output *output = &conn->proc->output[i];
-	struct conn_stream *stream = &conn->stream[i];
+	struct proc_output *output = &client->proc->output[i];
+	struct client_stream *stream = &client->stream[i];
 	const struct ring *ring = &output->ring;
 	struct iovec iov[2];
 
 	if (stream->at < ring->tail) {
-		conn_put_value(conn, AGENT_LOST, output->stream, ring->tail - stream->at);
+		client_put_value(client, AGENT_LOST, output->stream, ring->tail - stream->at);
 		stream->at = ring->tail;
-		return conn_flush(conn);
+		return client_flush(client);
 	}
 	uint64_t len = ring->head - stream->at;
 	if (len > stream->credit)
@@ -144,7 +146,7 @@ static int serve_stream(struct conn *conn, unsigned i)
 	if (len == 0)
 		return 0;
 	int count = ring_span(ring, stream->at, (size_t)len, iov);
-	int sent = conn_send_data(conn, output->stream, iov, count, (size_t)len);
+	int sent = client_send_data(client, output->stream, iov, count, (size_t)len);
 	if (sent < 0)
 		return sent;
 	stream->at += len;
@@ -154,43 +156,43 @@ static int serve_stream(struct conn *conn, unsigned i)
 
 /* Sends what there is of both streams, in turns.  1: nothing is left to send now; 0: the socket is
  * full; < 0: broken. */
-static int serve_output(struct conn *conn)
+static int serve_output(struct client *client)
 {
-	int err = conn_flush(conn);
+	int err = client_flush(client);
 
 	for (unsigned idle = 0; err == 1 && idle < 2;) {
-		conn->turn ^= 1;
-		int sent = serve_stream(conn, conn->turn);
+		client->turn ^= 1;
+		int sent = serve_stream(client, client->turn);
 		idle = sent > 0 ? 0 : idle + 1;
-		err = sent < 0 ? sent : conn_flush(conn);
+		err = sent < 0 ? sent : client_flush(client);
 	}
 	return err;
 }
 
-static bool stream_done(const struct conn *conn, unsigned i)
+static bool stream_done(const struct client *client, unsigned i)
 {
-	const struct proc_output *output = &conn->proc->output[i];
-	return output->fd < 0 && conn->stream[i].at == output->ring.head;
+	const struct proc_output *output = &client->proc->output[i];
+	return output->fd < 0 && client->stream[i].at == output->ring.head;
 }
 
 /* Says what has ended.  True: all has been said. */
-static bool say_ends(struct conn *conn)
+static bool say_ends(struct client *client)
 {
-	const struct proc *proc = conn->proc;
+	const struct proc *proc = client->proc;
 	bool all = proc->state == PROC_EXITED;
 
-	if (proc->input_fd < 0 && !conn->stdin_eof_sent) {
-		conn_put(conn, AGENT_EOF, AGENT_STDIN, NULL, NULL, 0);
-		conn->stdin_eof_sent = true;
+	if (proc->input_fd < 0 && !client->stdin_eof_sent) {
+		client_put(client, AGENT_EOF, AGENT_STDIN, NULL, NULL, 0);
+		client->stdin_eof_sent = true;
 	}
-	if (proc->state == PROC_EXITED && !conn->exit_sent) {
-		conn_put(conn, AGENT_EXIT, 0, &proc->exit, NULL, 0);
-		conn->exit_sent = true;
+	if (proc->state == PROC_EXITED && !client->exit_sent) {
+		client_put(client, AGENT_EXIT, 0, &proc->exit, NULL, 0);
+		client->exit_sent = true;
 	}
-	for (unsigned i = 0; i < 2 && stream_takes_output(conn); i++) {
-		struct conn_stream *stream = &conn->stream[i];
-		if (!stream->eof_sent && stream_done(conn, i)) {
-			conn_put(conn, AGENT_EOF, proc->output[i].stream, NULL, NULL, 0);
+	for (unsigned i = 0; i < 2 && stream_takes_output(client); i++) {
+		struct client_stream *stream = &client->stream[i];
+		if (!stream->eof_sent && stream_done(client, i)) {
+			client_put(client, AGENT_EOF, proc->output[i].stream, NULL, NULL, 0);
 			stream->eof_sent = true;
 		}
 		all = all && stream->eof_sent;
@@ -198,37 +200,37 @@ static bool say_ends(struct conn *conn)
 	return all;
 }
 
-static void give_credit(struct conn *conn)
+static void give_credit(struct client *client)
 {
-	uint64_t taken = conn->proc->input_ring.tail;
+	uint64_t taken = client->proc->input_ring.tail;
 	struct agent_credit credit = {0};
 	unsigned done = 0;
 
-	while (done < conn->seg_count && conn->seg[done].end <= taken)
-		credit.bytes += conn->seg[done++].bytes;
+	while (done < client->seg_count && client->seg[done].end <= taken)
+		credit.bytes += client->seg[done++].bytes;
 	if (!done)
 		return;
-	conn->seg_count -= done;
-	memmove(conn->seg, conn->seg + done, conn->seg_count * sizeof(conn->seg[0]));
-	conn->stdin_left += credit.bytes;
-	conn_put(conn, AGENT_CREDIT, AGENT_STDIN, &credit, NULL, 0);
+	client->seg_count -= done;
+	memmove(client->seg, client->seg + done, client->seg_count * sizeof(client->seg[0]));
+	client->stdin_left += credit.bytes;
+	client_put(client, AGENT_CREDIT, AGENT_STDIN, &credit, NULL, 0);
 }
 
-bool proc_serve(struct conn *conn)
+bool proc_serve(struct client *client)
 {
-	struct proc *proc = conn->proc;
+	struct proc *proc = client->proc;
 
-	give_credit(conn);
-	int err = stream_takes_output(conn) ? serve_output(conn) : 1;
+	give_credit(client);
+	int err = stream_takes_output(client) ? serve_output(client) : 1;
 	if (err < 0) {
-		conn_destroy(conn);
+		client_destroy(client);
 		return false;
 	}
 	for (unsigned i = 0; i < 2; i++)
 		stream_arm(&proc->output[i]);
-	if (say_ends(conn)) {
-		conn_put_value(conn, AGENT_END, 0, 0);
-		conn_finish(conn);
+	if (say_ends(client)) {
+		client_put_value(client, AGENT_END, 0, 0);
+		client_finish(client);
 	}
 	return true;
 }
@@ -244,7 +246,7 @@ static void drop_input(struct proc *proc)
 
 void stream_close_input(struct proc *proc)
 {
-	loop_take(&proc->agent->loop, &proc->input);
+	events_take(&proc->agent->loop, &proc->input);
 	if (proc->input_fd >= 0)
 		close(proc->input_fd);
 	proc->input_fd = -1;
@@ -255,16 +257,16 @@ void stream_close_input(struct proc *proc)
  * as it says it is hung up while nobody has it open. */
 void stream_arm_input(struct proc *proc)
 {
-	struct loop *loop = &proc->agent->loop;
+	struct events *loop = &proc->agent->loop;
 	bool waiting = proc->input_ring.tail < proc->input_ring.head;
 	bool listen = proc->input_fd >= 0 && (waiting || !(proc->flags & AGENT_EXEC_TTY));
 	uint32_t events = waiting ? EPOLLOUT : 0;
 
 	if (!listen)
-		loop_take(loop, &proc->input);
+		events_take(loop, &proc->input);
 	else if (proc->input.fd >= 0)
-		loop_set(loop, &proc->input, events);
-	else if (loop_add(loop, &proc->input, proc->input_fd, events) < 0)
+		events_set(loop, &proc->input, events);
+	else if (events_add(loop, &proc->input, proc->input_fd, events) < 0)
 		stream_close_input(proc);
 }
 
@@ -314,25 +316,25 @@ static size_t ring_left(const struct ring *ring)
 	return ring->cap - (size_t)(ring->head - ring->tail);
 }
 
-static bool on_stdin(struct conn *conn, const uint8_t *data, uint32_t len)
+static bool on_stdin(struct client *client, const uint8_t *data, uint32_t len)
 {
-	struct proc *proc = conn->proc;
+	struct proc *proc = client->proc;
 
 	/* Bytes of connections that have left may still wait: then the credit was too generous. */
-	if (len > conn->stdin_left || len > ring_left(&proc->input_ring))
+	if (len > client->stdin_left || len > ring_left(&proc->input_ring))
 		return false;
-	conn->stdin_left -= len;
+	client->stdin_left -= len;
 	if (proc->input_fd >= 0 && !proc->input_eof) {
 		if (ring_put(&proc->input_ring, data, len) < 0)
 			return false;
 	}
-	if (conn->seg_count ==
-	    CONN_SEGS) { /* small pieces: credit for the last two comes together */
-		conn->seg_count--;
-		len += conn->seg[conn->seg_count].bytes;
+	if (client->seg_count ==
+	    CLIENT_SEGS) { /* small pieces: credit for the last two comes together */
+		client->seg_count--;
+		len += client->seg[client->seg_count].bytes;
 	}
-	conn->seg[conn->seg_count].end = proc->input_ring.head;
-	conn->seg[conn->seg_count++].bytes = len;
+	client->seg[client->seg_count].end = proc->input_ring.head;
+	client->seg[client->seg_count++].bytes = len;
 	pump_input(proc);
 	return true;
 }
@@ -364,41 +366,42 @@ static void resize(const struct proc *proc, const void *payload)
 		ioctl(proc->output[0].fd, TIOCSWINSZ, &size);
 }
 
-static bool on_credit(struct conn *conn, uint16_t stream, const void *payload)
+static bool on_credit(struct client *client, uint16_t stream, const void *payload)
 {
 	struct agent_credit credit;
 
 	if (stream == AGENT_STDIN)
 		return false;
 	memcpy(&credit, payload, sizeof(credit));
-	struct conn_stream *to = &conn->stream[stream - AGENT_STDOUT];
+	struct client_stream *to = &client->stream[stream - AGENT_STDOUT];
 	if (to->credit + credit.bytes > AGENT_CREDIT_MAX)
 		return false;
 	to->credit += credit.bytes;
 	return true;
 }
 
-static void on_detach(struct conn *conn)
+static void on_detach(struct client *client)
 {
-	if (stream_takes_output(conn)) /* else it was a short visit */
-		conn->proc->flags |= AGENT_EXEC_DETACHED;
-	conn_put_value(conn, AGENT_END, 0, 0);
-	conn_finish(conn);
+	if (stream_takes_output(client)) /* else it was a short visit */
+		client->proc->flags |= AGENT_EXEC_DETACHED;
+	client_put_value(client, AGENT_END, 0, 0);
+	client_finish(client);
 }
 
-bool proc_frame(struct conn *conn, const struct agent_frame *frame, const uint8_t *payload)
+bool proc_frame(struct client *client, const struct agent_frame *frame, const uint8_t *payload)
 {
-	struct proc *proc = conn->proc;
+	struct proc *proc = client->proc;
 	struct agent_signal sig;
 
 	switch (frame->type) {
-	case AGENT_DATA: return frame->stream == AGENT_STDIN && on_stdin(conn, payload, frame->len);
+	case AGENT_DATA:
+		return frame->stream == AGENT_STDIN && on_stdin(client, payload, frame->len);
 	case AGENT_EOF:
 		if (frame->stream != AGENT_STDIN)
 			return false;
 		on_stdin_eof(proc);
 		return true;
-	case AGENT_CREDIT: return on_credit(conn, frame->stream, payload);
+	case AGENT_CREDIT: return on_credit(client, frame->stream, payload);
 	case AGENT_SIGNAL:
 		memcpy(&sig, payload, sizeof(sig));
 		proc_kill(proc, sig.signo, sig.scope); /* already gone: EXIT says so */
@@ -407,7 +410,7 @@ bool proc_frame(struct conn *conn, const struct agent_frame *frame, const uint8_
 		if (proc->flags & AGENT_EXEC_TTY)
 			resize(proc, payload);
 		return true;
-	case AGENT_DETACH: on_detach(conn); return true;
+	case AGENT_DETACH: on_detach(client); return true;
 	default: return false;
 	}
 }

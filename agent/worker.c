@@ -93,7 +93,7 @@ static void finish(struct worker *w) __attribute__((noreturn));
 
 static void finish(struct worker *w)
 {
-	struct timeval linger = {.tv_sec = CONN_LINGER_MS / 1000};
+	struct timeval linger = {.tv_sec = CLIENT_LINGER_MS / 1000};
 	uint8_t sink[4096];
 	size_t budget = 64u << 20; /* an upload that was refused may still be on its way */
 
@@ -235,10 +235,10 @@ static struct worker_slot *free_slot(struct agent *agent)
 	return NULL;
 }
 
-int worker_start(struct conn *conn, const struct agent_frame *frame, const void *payload,
+int worker_start(struct client *client, const struct agent_frame *frame, const void *payload,
 		 const void *ahead, size_t ahead_len)
 {
-	struct agent *agent = conn->agent;
+	struct agent *agent = client->agent;
 	struct worker_slot *slot = free_slot(agent);
 
 	if (!slot)
@@ -249,7 +249,7 @@ int worker_start(struct conn *conn, const struct agent_frame *frame, const void 
 	if (pid < 0)
 		return -errno;
 	if (pid == 0) {
-		struct worker w = {.fd = conn->source.fd,
+		struct worker w = {.fd = client->source.fd,
 				   .agent = agent,
 				   .ahead = ahead,
 				   .ahead_len = ahead_len};

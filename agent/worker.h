@@ -11,7 +11,7 @@
 
 #include <sys/types.h>
 
-#include "agent/conn.h"
+#include "agent/client.h"
 
 struct worker {
 	int fd;
@@ -27,7 +27,7 @@ struct worker {
  * @ahead: bytes that came after the request
  * Return: 0, the caller closes its connection; -EAGAIN too many; -EBUSY a freeze is on; -errno.
  */
-int worker_start(struct conn *conn, const struct agent_frame *frame, const void *payload,
+int worker_start(struct client *client, const struct agent_frame *frame, const void *payload,
 		 const void *ahead, size_t ahead_len);
 /* A child has ended.  False: it was no worker. */
 bool worker_reaped(struct agent *agent, pid_t pid);

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * loop.c - epoll, level-triggered.  Level, because every callback may stop early (fairness, a full
+ * events.c - epoll, level-triggered.  Level, because every callback may stop early (fairness, a full
  * buffer) and is then simply called again.  Thread: the agent's only one.
  */
-#include "agent/loop.h"
+#include "agent/events.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -11,19 +11,19 @@
 #include <time.h>
 #include <unistd.h>
 
-int loop_init(struct loop *loop)
+int events_init(struct events *loop)
 {
-	*loop = (struct loop){.epfd = epoll_create1(EPOLL_CLOEXEC)};
+	*loop = (struct events){.epfd = epoll_create1(EPOLL_CLOEXEC)};
 	return loop->epfd < 0 ? -errno : 0;
 }
 
-void loop_deinit(struct loop *loop)
+void events_deinit(struct events *loop)
 {
 	close(loop->epfd);
 	loop->epfd = -1;
 }
 
-int loop_add(struct loop *loop, struct source *source, int fd, uint32_t events)
+int events_add(struct events *loop, struct source *source, int fd, uint32_t events)
 {
 	struct epoll_event event = {.events = events, .data.ptr = source};
 
@@ -35,7 +35,7 @@ int loop_add(struct loop *loop, struct source *source, int fd, uint32_t events)
 	return 0;
 }
 
-void loop_set(struct loop *loop, struct source *source, uint32_t events)
+void events_set(struct events *loop, struct source *source, uint32_t events)
 {
 	struct epoll_event event = {.events = events, .data.ptr = source};
 
@@ -46,7 +46,7 @@ void loop_set(struct loop *loop, struct source *source, uint32_t events)
 	source->events = events;
 }
 
-int loop_take(struct loop *loop, struct source *source)
+int events_take(struct events *loop, struct source *source)
 {
 	int fd = source->fd;
 
@@ -61,17 +61,17 @@ int loop_take(struct loop *loop, struct source *source)
 	return fd;
 }
 
-void loop_del(struct loop *loop, struct source *source)
+void events_del(struct events *loop, struct source *source)
 {
-	int fd = loop_take(loop, source);
+	int fd = events_take(loop, source);
 
 	if (fd >= 0)
 		close(fd);
 }
 
-int loop_run(struct loop *loop, int timeout_ms)
+int events_run(struct events *loop, int timeout_ms)
 {
-	int count = epoll_wait(loop->epfd, loop->batch, LOOP_BATCH, timeout_ms);
+	int count = epoll_wait(loop->epfd, loop->batch, EVENTS_BATCH, timeout_ms);
 	if (count < 0)
 		return errno == EINTR ? 0 : -errno;
 
