@@ -154,10 +154,11 @@ static int make_way(struct call *call)
 	}
 }
 
-static bool refused(struct call *call)
+/* Has the agent answered before the end?  Return: 0 no; -errno it refused, or is gone. */
+static int refused(struct call *call)
 {
-	int got = link_frame(&call->link, &call->frame, &call->payload, NULL);
-	return got != 0;
+	int got = link_frame(&call->link, &call->frame, &call->payload, call->why);
+	return got == 1 ? link_error(call->at, &call->frame, call->payload, call->why) : got;
 }
 
 static int64_t upload(struct call *call, agentc_source source, void *arg)
@@ -169,14 +170,10 @@ static int64_t upload(struct call *call, agentc_source source, void *arg)
 		return err_set(call->why, ENOMEM, "upload");
 	for (;;) {
 		int err = make_way(call);
+		if (err == 0)
+			err = refused(call);
 		if (err < 0)
 			return err;
-		if (refused(call))
-			return call->frame.type == AGENT_ERROR
-				       ? link_error(call->at, &call->frame, call->payload,
-						    call->why)
-				       : err_set(call->why, ECONNRESET,
-						 "the connection to the agent ended");
 		ssize_t n = source(arg, buf, AGENT_FRAME_MAX);
 		if (n < 0)
 			return err_set(call->why, (int)n, "give the bytes");
