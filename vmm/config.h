@@ -29,7 +29,8 @@
 #define CONFIG_ARGS_MAX   2047 /* bytes of boot_args, as in Firecracker */
 #define CONFIG_CID_MIN    3    /* 0 to 2 are the hypervisor, local and host addresses */
 #define CONFIG_CID_MAX    UINT64_C(0xfffffffe)
-#define CONFIG_MEM_MIB    128 /* when machine-config is absent, as in Firecracker */
+#define CONFIG_MEM_MIB    128         /* when machine-config is absent, as in Firecracker */
+#define CONFIG_UDS_NONE   "/dev/null" /* as uds_path: the guest's own connections are refused */
 #define CONFIG_UDS_SUFFIX "_4294967295"
 
 enum config_cache { CONFIG_CACHE_UNSAFE, CONFIG_CACHE_WRITEBACK };

@@ -16,8 +16,9 @@
 enum file_use {
 	FILE_BOOT,
 	FILE_BASE,
-	FILE_IMAGE
-}; /* kernel or initrd; read only; read and write */
+	FILE_IMAGE,
+	FILE_LAYER
+}; /* kernel or initrd; read only; read and write; the same, empty: to be formatted */
 
 static int file_check(int fd, enum file_use use, const char *path, struct errmsg *why)
 {
@@ -30,7 +31,7 @@ static int file_check(int fd, enum file_use use, const char *path, struct errmsg
 	if (!S_ISREG(st.st_mode))
 		return err_set(why, 0, "'%s' is not a regular file%s", path,
 			       use == FILE_BOOT ? "" : " or block device");
-	if (st.st_size == 0)
+	if (st.st_size == 0 && use != FILE_LAYER)
 		return err_set(why, 0, "'%s' is empty", path);
 	return 0;
 }
@@ -38,7 +39,7 @@ static int file_check(int fd, enum file_use use, const char *path, struct errmsg
 /* Held by the open file description: it goes when the last copy of the descriptor is closed. */
 static int file_lock(int fd, enum file_use use, const char *path, struct errmsg *why)
 {
-	struct flock lock = {.l_type = use == FILE_IMAGE ? F_WRLCK : F_RDLCK, .l_whence = SEEK_SET};
+	struct flock lock = {.l_type = use >= FILE_IMAGE ? F_WRLCK : F_RDLCK, .l_whence = SEEK_SET};
 
 	if (!fcntl(fd, F_OFD_SETLK, &lock))
 		return 0;
@@ -50,7 +51,7 @@ static int file_lock(int fd, enum file_use use, const char *path, struct errmsg 
 /* Return: the descriptor, or -errno.  O_NONBLOCK: a FIFO under the name must not hold us up. */
 static int file_open(const char *path, enum file_use use, struct errmsg *why)
 {
-	int mode = use == FILE_IMAGE ? O_RDWR : O_RDONLY;
+	int mode = use >= FILE_IMAGE ? O_RDWR : O_RDONLY;
 	cleanup_close int fd = open(path, mode | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
 
 	if (fd < 0)
@@ -90,7 +91,7 @@ static int open_drive(const struct config_drive *drive, struct vmm_drive *out, s
 		return err_wrap(why, out->fd, "drive '%s'", drive->id);
 	if (!drive->overlay_path)
 		return 0;
-	out->overlay_fd = file_open(drive->overlay_path, FILE_IMAGE, why);
+	out->overlay_fd = file_open(drive->overlay_path, FILE_LAYER, why);
 	return out->overlay_fd < 0
 		       ? err_wrap(why, out->overlay_fd, "drive '%s': overlay", drive->id)
 		       : 0;
@@ -133,7 +134,7 @@ static int open_vsock(const struct config *cfg, const struct options *opt, struc
 	}
 	out->has_vsock = true;
 	out->vsock.guest_cid = (uint32_t)cfg->guest_cid;
-	out->vsock.uds_path = cfg->uds_path;
+	out->vsock.uds_path = strcmp(cfg->uds_path, CONFIG_UDS_NONE) ? cfg->uds_path : NULL;
 	out->vsock.ready_fd = opt->ready_fd;
 	out->vsock.ready_port = opt->ready_port;
 	out->vsock.listen_fd =
