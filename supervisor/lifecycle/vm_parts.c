@@ -44,7 +44,7 @@ static json_t *config_json(const struct life_config *cfg)
 			 args, "machine-config", "vcpu_count", (json_int_t)cfg->cpus,
 			 "mem_size_mib", (json_int_t)cfg->memory_mib, "drives",
 			 cfg->image ? drives_json() : json_array(), "vsock", "guest_cid",
-			 (json_int_t)GUEST_CID, "uds_path", "/nonexistent/spore-vsock", "entropy");
+			 (json_int_t)GUEST_CID, "uds_path", "/dev/null", "entropy");
 }
 
 int life_config_fd(const struct life_config *cfg, struct errmsg *why)
