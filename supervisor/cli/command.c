@@ -41,7 +41,8 @@ static int unknown_command(const struct command *table, const char *prefix, cons
 		return cli_fail(prefix, "unknown option '%s'; try 'spore help%s%s'", word,
 				*help ? " " : "", help);
 	for (const struct command *c = table; c->name && n + 1 < COMMANDS_MAX; c++)
-		names[n++] = c->name;
+		if (c->summary)
+			names[n++] = c->name;
 	const char *near = opt_nearest(word, names);
 	if (near)
 		return cli_fail(prefix, "unknown command '%s': did you mean '%s'?", word, near);

@@ -28,7 +28,7 @@ enum cli_status {
 
 struct command {
 	const char *name;     /* NULL ends a table */
-	const char *summary;  /* one line, no full stop */
+	const char *summary;  /* one line, no full stop; NULL: not for people */
 	const char *synopsis; /* what follows the name */
 	const char *about;    /* paragraphs after the options, or NULL */
 	const struct opt *options;

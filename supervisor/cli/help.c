@@ -51,7 +51,8 @@ static void put_option(FILE *to, const struct opt *o)
 
 void help_command(FILE *to, const struct command *cmd, const char *prefix)
 {
-	fprintf(to, "usage: spore %s %s\n\n%s\n", prefix, cmd->synopsis, cmd->summary);
+	fprintf(to, "usage: spore %s %s\n\n%s\n", prefix, cmd->synopsis,
+		cmd->summary ? cmd->summary : "");
 	if (cmd->options && cmd->options->name)
 		fputs("\noptions:\n", to);
 	for (const struct opt *o = cmd->options; o && o->name; o++)
@@ -69,7 +70,8 @@ void help_table(FILE *to, const struct command *table, const char *prefix)
 	if (!*prefix)
 		fputs("Linux sandboxes in microVMs.\n\n", to);
 	for (const struct command *c = table; c->name; c++)
-		put_row(to, c->name, c->summary);
+		if (c->summary)
+			put_row(to, c->name, c->summary);
 	fprintf(to, "\n'spore help%s%s COMMAND' explains a command.\n", space, prefix);
 }
 

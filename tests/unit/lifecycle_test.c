@@ -153,13 +153,11 @@ static void life_vm__silent_vmm__wait_is_bounded(void **state)
 static void life_vm__stubborn_vmm__killed_after_grace(void **state)
 {
 	char ending[64];
-	struct life_vm *vm = start("trap '' TERM; echo up; while :; do sleep 1; done");
+	struct life_vm *vm = start("trap '' TERM; printf '\\1\\0\\0\\0\\0\\0\\0\\0' >&7; "
+				   "while :; do sleep 1; done");
 
 	(void)state;
-	for (ending[0] = 0; !strstr(ending, "up");) { /* only then is the trap set */
-		usleep(1000);
-		life_vm_console(vm, ending, sizeof(ending));
-	}
+	assert_int_equal(life_vm_wait(vm, BOUND_MS), LIFE_READY);
 	life_vm_stop(vm, 200);
 	life_vm_ending(vm, ending, sizeof(ending));
 	assert_string_equal(ending, "killed by signal 9");
