@@ -103,6 +103,7 @@ static const struct rule rules[] = {
 	RULE(CTL, ppoll, "wait for signals, the end of the VM, the API"),
 	RULE(CTL, clock_nanosleep, "bounded waits while taking the VM down"),
 	RULE(CTL, recvmsg, "later operations: descriptors come in by SCM_RIGHTS"),
+	RULE(CTL, pwrite64, "vmm_destroy: the marks of a copy-on-write layer since its last flush"),
 	RULE1(CTL, newfstatat, ARG_IS(3, AT_EMPTY_PATH), "stdio: fstat before the first write"),
 	RULE(CTL, lseek, "stdio: closing the timings' file"),
 	RULE1(CTL, ioctl, REQUEST(TCGETS), "stdio: is it a terminal?"),
