@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -304,6 +305,34 @@ static void blk_cow_zero__edges_too(void **state)
 	memset(t->model + 4096 - SECTOR, 0, 2 * 4096);
 	assert_int_equal(run(t, BLK_ZERO_UNMAP, 20 * 4096 + SECTOR, SECTOR, NULL), 0);
 	memset(t->model + 20 * 4096 + SECTOR, 0, SECTOR);
+	compare_all(t);
+}
+
+/* The layer's file may grow no further: the error arrives, and what was below is still what is read. */
+static void blk_cow_write__fails__block_still_read_from_below(void **state)
+{
+	struct rig *t = *state;
+	struct rlimit was, none = {.rlim_cur = 4096};
+	uint8_t buf[8192];
+
+	memset(buf, 0xcc, sizeof(buf));
+	assert_int_equal(getrlimit(RLIMIT_FSIZE, &was), 0);
+	none.rlim_max = was.rlim_max;
+	signal(SIGXFSZ, SIG_IGN);
+	assert_int_equal(setrlimit(RLIMIT_FSIZE, &none), 0);
+	int whole = run(t, BLK_WRITE, 4096, 8192, buf);
+	int part = run(t, BLK_WRITE, 40 * 4096 + SECTOR, SECTOR, buf);
+	assert_int_equal(setrlimit(RLIMIT_FSIZE, &was), 0);
+	assert_int_equal(whole, -EFBIG);
+	assert_int_equal(part, -EFBIG);
+	compare_all(t);
+	assert_int_equal(run(t, BLK_FLUSH, 0, 0, NULL), 0);
+	blk_destroy(t->disk);
+	open_disk(t);
+	compare_all(t);
+	/* and the next write of the same blocks is served */
+	memcpy(t->model + 4096, buf, 8192);
+	assert_int_equal(run(t, BLK_WRITE, 4096, 8192, buf), 0);
 	compare_all(t);
 }
 
@@ -744,6 +773,7 @@ int main(void)
 		T(blk_cow_write__base_unchanged),
 		T(blk_cow_discard__whole_blocks_zero_edges_kept),
 		T(blk_cow_zero__edges_too),
+		T(blk_cow_write__fails__block_still_read_from_below),
 		T(blk_cow_reopen__after_flush_or_close__same),
 		T(blk_cow_create__damaged_header__ebadmsg),
 		T(blk_cow_create__lying_header__ebadmsg),
