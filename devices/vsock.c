@@ -277,6 +277,8 @@ static void vsock_init(struct vsock *vs, const struct vsock_cfg *cfg)
 	vs->guest_cid = cfg->guest_cid;
 	vs->listen_fd = vs->ready_fd = -1;
 	vs->ready_port = cfg->ready_port;
+	vs->on_ready = cfg->ready;
+	vs->on_ready_ctx = cfg->ready_ctx;
 	vs->timeout_ns = (cfg->timeout_ms ? cfg->timeout_ms : VSOCK_TIMEOUT_MS) * UINT64_C(1000000);
 	if (cfg->uds_path)
 		strncpy(vs->uds_path, cfg->uds_path, sizeof(vs->uds_path) - 1);

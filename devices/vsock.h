@@ -41,6 +41,8 @@ struct vsock_cfg {
 	int ready_fd;         /* eventfd, or -1; borrowed (duplicated) */
 	uint32_t ready_port;  /* the guest's first REQUEST to it adds 1 to ready_fd; all get RST */
 	uint32_t timeout_ms;  /* 0: VSOCK_TIMEOUT_MS */
+	void (*ready)(void *ctx); /* io thread, with the signal of ready_fd; or NULL */
+	void *ready_ctx;
 };
 
 extern const struct dev_ops vsock_ops;

@@ -151,6 +151,8 @@ struct vsock {
 	uint64_t guest_cid;            /* const */
 	int listen_fd, ready_fd;       /* const */
 	uint32_t ready_port;           /* const */
+	void (*on_ready)(void *ctx);   /* const; or NULL */
+	void *on_ready_ctx;            /* const */
 	uint64_t timeout_ns;           /* const */
 	char uds_path[VSOCK_PATH_MAX]; /* const; "" = none */
 

@@ -241,6 +241,8 @@ static void tx_request(struct vsock *vs, const struct vsock_hdr *hdr)
 	uint64_t one = 1;
 
 	if (vs->ready_fd >= 0 && hdr->dst_port == vs->ready_port) {
+		if (!vs->rung && vs->on_ready)
+			vs->on_ready(vs->on_ready_ctx);
 		if (!vs->rung)
 			vs->rung = write(vs->ready_fd, &one, sizeof(one)) == sizeof(one);
 		vsock_rst(vs, hdr->src_port, hdr->dst_port, VSOCK_TYPE_STREAM);

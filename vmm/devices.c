@@ -194,6 +194,12 @@ static int devices_entropy(struct vmm *m, struct errmsg *why)
 	return err ? err : devices_attach(m, dev, why);
 }
 
+static void guest_ready(void *ctx)
+{
+	struct vmm *m = ctx;
+	machine_stamp(m, &m->timings.ready);
+}
+
 static int devices_vsock(struct vmm *m, const struct vmm_vsock *vsock, struct errmsg *why)
 {
 	const struct vsock_cfg cfg = {
@@ -202,6 +208,8 @@ static int devices_vsock(struct vmm *m, const struct vmm_vsock *vsock, struct er
 		.uds_path = vsock->uds_path,
 		.ready_fd = vsock->ready_fd,
 		.ready_port = vsock->ready_port,
+		.ready = guest_ready,
+		.ready_ctx = m,
 	};
 	struct dev *dev;
 	int err = vsock_create(&dev, &cfg, why);

@@ -6,9 +6,11 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/signalfd.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
@@ -76,22 +78,44 @@ static int fail(int status, const struct errmsg *why)
 	return status;
 }
 
+/* SIGTERM and SIGINT end the VM in order: its last output is written, and the timings. */
+static int signals_open(struct errmsg *why)
+{
+	sigset_t set;
+
+	sigemptyset(&set);
+	sigaddset(&set, SIGTERM);
+	sigaddset(&set, SIGINT);
+	sigprocmask(SIG_BLOCK, &set, NULL);
+	int fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+	return fd < 0 ? err_set(why, errno, "signalfd") : fd;
+}
+
+static void wait_for_end(const struct vmm *vmm, int signal_fd)
+{
+	struct pollfd fd[] = {{.fd = vmm_exit_fd(vmm), .events = POLLIN},
+			      {.fd = signal_fd, .events = POLLIN}};
+
+	while (poll(fd, ARRAY_LEN(fd), -1) < 0 && errno == EINTR)
+		;
+}
+
 /* Seals, starts, and waits for the end. */
 static int run(struct vmm *vmm, const struct options *opt)
 {
 	struct errmsg why;
 	cleanup_close int timings_fd = timings_open(opt, &why);
 
-	if (opt->timings && timings_fd < 0)
+	cleanup_close int signal_fd = signals_open(&why);
+
+	if ((opt->timings && timings_fd < 0) || signal_fd < 0)
 		return fail(EXIT_STATUS_ERROR, &why);
 	if (!opt->no_sandbox && vmm_seal(vmm, (struct vmm_error *)&why))
 		return fail(EXIT_STATUS_ERROR, &why);
 	if (vmm_start(vmm, (struct vmm_error *)&why))
 		return fail(EXIT_STATUS_ERROR, &why);
 
-	struct pollfd ended = {.fd = vmm_exit_fd(vmm), .events = POLLIN};
-	while (poll(&ended, 1, -1) < 0 && errno == EINTR)
-		;
+	wait_for_end(vmm, signal_fd);
 	vmm_stop(vmm, NULL);
 	if (timings_fd >= 0)
 		timings_write(timings_fd, vmm);
