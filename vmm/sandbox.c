@@ -277,8 +277,38 @@ static int close_process(struct sandbox_state *state, struct errmsg *why)
 
 /* --- the whole ------------------------------------------------------------------------------------ */
 
+/*
+ * The wish to die with the parent, which the kernel forgets at every change of user, namespace or
+ * capabilities (prctl(2), PR_SET_PDEATHSIG).  A parent that went in the meantime is noticed here.
+ */
+struct parent_wish {
+	pid_t parent;
+	int signal; /* 0: none */
+};
+
+static struct parent_wish parent_wish_read(void)
+{
+	struct parent_wish wish = {.parent = getppid()};
+
+	if (prctl(PR_GET_PDEATHSIG, &wish.signal, 0, 0, 0))
+		wish.signal = 0;
+	return wish;
+}
+
+static int parent_wish_renew(const struct parent_wish *wish, struct errmsg *why)
+{
+	if (!wish->signal)
+		return 0;
+	if (prctl(PR_SET_PDEATHSIG, wish->signal, 0, 0, 0))
+		return err_set(why, errno, "sandbox: signal at the parent's end");
+	if (getppid() != wish->parent)
+		return err_set(why, ESRCH, "sandbox: the parent has ended");
+	return 0;
+}
+
 int sandbox_process(const struct sandbox_cfg *cfg, struct sandbox_state *out, struct errmsg *why)
 {
+	const struct parent_wish wish = parent_wish_read();
 	struct sandbox_state state = {0};
 	int err = 0;
 
@@ -294,6 +324,8 @@ int sandbox_process(const struct sandbox_cfg *cfg, struct sandbox_state *out, st
 	err = become_user(cfg, &state, why);
 	if (!err)
 		err = drop_capabilities(why);
+	if (!err)
+		err = parent_wish_renew(&wish, why);
 	if (!err)
 		err = limits(why);
 	if (!err)
