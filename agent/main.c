@@ -15,6 +15,7 @@
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <linux/vm_sockets.h>
@@ -37,6 +38,14 @@ static void hold_stdio(void)
 	while (fd >= 0 && fd <= 2);
 	if (fd > 2)
 		close(fd);
+}
+
+/* What our parent left open is not for the programs that we run. */
+static void close_inherited(int keep)
+{
+	if (keep > 3)
+		syscall(SYS_close_range, 3, keep - 1, 0);
+	syscall(SYS_close_range, keep >= 3 ? keep + 1 : 3, ~0u, 0);
 }
 
 static int listen_vsock(void)
@@ -130,6 +139,7 @@ int main(int argc, char **argv)
 		fprintf(stderr, "usage: spore-agent [--listen-fd N] [--etc DIR] [--version]\n");
 		return 2;
 	}
+	close_inherited(options.listen_fd);
 	protect_from_oom();
 	int err = serve(&agent, &options);
 	if (err < 0)

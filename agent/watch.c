@@ -123,7 +123,9 @@ static void drop_tree(struct watch *watch, const char *path)
 
 /* --- adding ----------------------------------------------------------------------------------- */
 
-enum say { SAY_NOTHING, SAY_CREATED };
+/* What of a new tree is reported as created.  Each folder is watched before it is reported, so that
+ * whatever a client does on hearing of it is seen. */
+enum say { SAY_NOTHING, SAY_TOP, SAY_ALL };
 
 static bool join(char out[AGENT_PATH_MAX], const char *folder, const char *name)
 {
@@ -132,7 +134,8 @@ static bool join(char out[AGENT_PATH_MAX], const char *folder, const char *name)
 	return len < (int)AGENT_PATH_MAX;
 }
 
-static int add_tree(struct watch *watch, const char *path, enum say say, unsigned depth);
+static int add_tree(struct watch *watch, const char *path, enum say say, uint32_t cookie,
+		    unsigned depth);
 
 static int add_inside(struct watch *watch, DIR *dir, const char *path, enum say say, unsigned depth)
 {
@@ -146,35 +149,43 @@ static int add_inside(struct watch *watch, DIR *dir, const char *path, enum say 
 		    !join(sub, path, entry->d_name) ||
 		    fstatat(dirfd(dir), entry->d_name, &st, AT_SYMLINK_NOFOLLOW) < 0)
 			continue;
-		if (say == SAY_CREATED)
-			send_event(watch, AGENT_EV_CREATE, S_ISDIR(st.st_mode), 0, sub);
 		if (S_ISDIR(st.st_mode))
-			err = add_tree(watch, sub, say, depth + 1);
+			err = add_tree(watch, sub, say, 0, depth + 1);
+		else if (say == SAY_ALL)
+			send_event(watch, AGENT_EV_CREATE, false, 0, sub);
 	}
 	return err;
 }
 
-static int add_tree(struct watch *watch, const char *path, enum say say, unsigned depth)
+/* Watches a folder.  Return: 1; 0 it cannot be, which is fine below the root; -errno. */
+static int add_one(struct watch *watch, const char *path, const char *full, unsigned depth)
+{
+	if (watch->count >= WATCHES_MAX)
+		return -ENOSPC;
+	int wd = inotify_add_watch(watch->fd, full, MASK | (path[0] ? IN_DONT_FOLLOW : 0));
+	if (wd < 0)
+		return depth == 0 || errno == ENOSPC ? -errno : 0;
+	int err = remember(watch, wd, path);
+	return err < 0 ? err : 1;
+}
+
+static int add_tree(struct watch *watch, const char *path, enum say say, uint32_t cookie,
+		    unsigned depth)
 {
 	char full[2 * AGENT_PATH_MAX];
 
-	if (depth > DEPTH_MAX)
-		return 0;
-	if (watch->count >= WATCHES_MAX)
-		return -ENOSPC;
 	snprintf(full, sizeof(full), "%s%s%s", watch->job->path, path[0] ? "/" : "", path);
-	int wd = inotify_add_watch(watch->fd, full, MASK | (path[0] ? IN_DONT_FOLLOW : 0));
-	if (wd < 0)
-		return depth == 0 || errno == ENOSPC ? -errno : 0; /* gone, or not ours */
-	int err = remember(watch, wd, path);
-	if (err < 0 || !watch->recursive)
-		return err;
-	DIR *dir = opendir(full);
-	if (!dir)
-		return 0;
-	err = add_inside(watch, dir, path, say, depth);
-	closedir(dir);
-	return err;
+	int err = depth > DEPTH_MAX ? 0 : add_one(watch, path, full, depth);
+	if (say == SAY_ALL)
+		send_event(watch, AGENT_EV_CREATE, true, cookie, path);
+	DIR *dir = err > 0 && watch->recursive ? opendir(full) : NULL;
+	if (dir) {
+		err = add_inside(watch, dir, path, say == SAY_ALL ? SAY_ALL : SAY_NOTHING, depth);
+		closedir(dir);
+	}
+	if (say == SAY_TOP) /* its inside is not reported: all of it is watched by now */
+		send_event(watch, AGENT_EV_CREATE, true, cookie, path);
+	return err < 0 ? err : 0;
 }
 
 /* --- events ----------------------------------------------------------------------------------- */
@@ -217,7 +228,7 @@ static bool on_event(struct watch *watch, const struct inotify_event *event)
 	if (event->mask & IN_Q_OVERFLOW) {
 		send_event(watch, AGENT_EV_OVERFLOW, false, 0, "");
 		if (watch->recursive) /* folders may have been missed */
-			add_tree(watch, "", SAY_NOTHING, 0);
+			add_tree(watch, "", SAY_NOTHING, 0, 0);
 		return true;
 	}
 	struct folder *folder = find(watch, event->wd);
@@ -228,13 +239,16 @@ static bool on_event(struct watch *watch, const struct inotify_event *event)
 	uint32_t kind = kind_of(event->mask);
 	if (!kind || !join(path, folder->path, event->name))
 		return true;
-	send_event(watch, kind, is_dir, event->cookie, path);
-	if (!is_dir || !watch->recursive)
+	bool new_folder = is_dir && watch->recursive && kind == AGENT_EV_CREATE;
+	if (!new_folder) {
+		send_event(watch, kind, is_dir, event->cookie, path);
+		if (is_dir && watch->recursive && kind == AGENT_EV_RENAME)
+			drop_tree(watch, path);
 		return true;
-	if (kind == AGENT_EV_RENAME)
-		drop_tree(watch, path);
-	if (kind == AGENT_EV_CREATE &&
-	    add_tree(watch, path, event->cookie ? SAY_NOTHING : SAY_CREATED, 1) < 0)
+	}
+	/* What was moved here was there before; what was made here is new with all it holds. */
+	enum say say = event->cookie ? SAY_TOP : SAY_ALL;
+	if (add_tree(watch, path, say, event->cookie, 1) < 0)
 		send_event(watch, AGENT_EV_OVERFLOW, false, 0, "");
 	return true;
 }
@@ -266,7 +280,7 @@ void job_watch(struct job *job)
 			       .recursive = job->file.flags & AGENT_FILE_RECURSIVE};
 	if (watch.fd < 0)
 		job_fail(job, errno, "watch");
-	int err = add_tree(&watch, "", SAY_NOTHING, 0);
+	int err = add_tree(&watch, "", SAY_NOTHING, 0, 0);
 	if (err < 0)
 		job_fail(job, err, "watch");
 	worker_value(job->w, AGENT_OK, watch.count);
