@@ -19,6 +19,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -82,6 +83,7 @@ static inline int harness_up(void **state)
 	snprintf(number, sizeof(number), "%d", fd);
 	harness.pid = fork();
 	if (harness.pid == 0) {
+		prctl(PR_SET_PDEATHSIG, SIGTERM); /* a test that dies takes its agent along */
 		execl(AGENT_PATH, "spore-agent", "--listen-fd", number, "--etc", harness.dir,
 		      (char *)NULL);
 		_exit(99);

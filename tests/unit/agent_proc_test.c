@@ -91,7 +91,7 @@ static bool alive(uint32_t pid)
 static void proc__attached__hup_when_connection_goes(void **state)
 {
 	struct agent_started s;
-	struct agentc_exec *x = start("sleep 1000", 0, 0, NULL, &s);
+	struct agentc_exec *x = start("exec sleep 1000", 0, 0, NULL, &s);
 
 	(void)state;
 	assert_true(alive(s.pid));
@@ -103,7 +103,7 @@ static void proc__attached__hup_when_connection_goes(void **state)
 static void proc__attached_with_grace__lives_until_it_is_over(void **state)
 {
 	struct agent_started s;
-	struct agentc_exec *x = start("sleep 1000", 0, 60000, NULL, &s);
+	struct agentc_exec *x = start("exec sleep 1000", 0, 60000, NULL, &s);
 	struct agentc_who who = by_id(&s);
 	struct agentc at = agent_at();
 
@@ -119,7 +119,7 @@ static void proc__attached_with_grace__lives_until_it_is_over(void **state)
 	assert_int_equal(how.status, SIGKILL);
 	agentc_exec_close(x);
 
-	x = start("sleep 1000", 0, 50, NULL, &s);
+	x = start("exec sleep 1000", 0, 50, NULL, &s);
 	agentc_exec_close(x);
 	WAIT_FOR(!alive(s.pid));
 }
@@ -208,7 +208,7 @@ static void proc__two_readers__both_get_all(void **state)
 static void proc__detach__ends_session_not_process(void **state)
 {
 	struct agent_started s;
-	struct agentc_exec *x = start("sleep 1000", 0, 0, NULL, &s);
+	struct agentc_exec *x = start("exec sleep 1000", 0, 0, NULL, &s);
 	struct agentc_who who = by_id(&s);
 	struct agentc at = agent_at();
 	char text[8];
@@ -240,7 +240,7 @@ static int check_proc(void *arg, const struct agentc_proc *proc)
 static void proc__list_and_find_by_tag_and_pid(void **state)
 {
 	struct agent_started s;
-	struct agentc_exec *x = start("sleep 1000", 0, 0, "my-tag", &s);
+	struct agentc_exec *x = start("exec sleep 1000", 0, 0, "my-tag", &s);
 	struct agentc_who tag = {.by = AGENT_BY_TAG, .tag = "my-tag"};
 	struct agentc_who pid = {.by = AGENT_BY_PID, .id = s.pid};
 	struct agentc_who none = {.by = AGENT_BY_TAG, .tag = "other"};
@@ -335,6 +335,16 @@ static void proc__table_full__refused_then_free_again(void **state)
 	struct outcome o;
 	run_sh(&o, "echo again");
 	assert_string_equal(o.out, "again\n");
+}
+
+/* Descriptors that the agent inherited must not reach what it runs: one of them may be a lock. */
+static void proc__descriptors_of_the_agent__stay_out(void **state)
+{
+	struct outcome o;
+
+	(void)state;
+	run_sh(&o, "ls /proc/self/fd");
+	assert_string_equal(o.out, "0\n1\n2\n3\n"); /* 3: ls reads the folder */
 }
 
 /* --- the machine ------------------------------------------------------------------------------ */
@@ -633,6 +643,7 @@ int main(void)
 		cmocka_unit_test(proc__list_and_find_by_tag_and_pid),
 		cmocka_unit_test(proc__input_from_another_connection),
 		cmocka_unit_test(proc__many_at_once__all_answered),
+		cmocka_unit_test(proc__descriptors_of_the_agent__stay_out),
 		cmocka_unit_test(machine__ping_and_metrics),
 		cmocka_unit_test(machine__clock_within_threshold__not_stepped),
 		cmocka_unit_test(machine__reseed__accepted),
