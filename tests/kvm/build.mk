@@ -1,11 +1,12 @@
 # Tiny guests: freestanding programs for one behaviour each, run on any /dev/kvm (docs/HACKING.md).
 GUEST_CFLAGS := -std=c17 -O1 -ffreestanding -nostdlib -static -fno-pie -no-pie -mgeneral-regs-only -mno-red-zone \
-                -fno-stack-protector -fcf-protection=none -Wall -Wextra -I.
+                -fno-stack-protector -fcf-protection=none -fno-tree-loop-distribute-patterns -Wall -Wextra -I.
 GUEST_SRC := $(wildcard tests/kvm/guest/*.c)
 GUESTS    := $(GUEST_SRC:tests/kvm/guest/%.c=$(B)/tests/kvm/guest/%.elf)
 .SECONDARY: $(GUESTS)
 
-$(B)/tests/kvm/guest/%.elf: tests/kvm/guest/%.c tests/kvm/guest/start.S tests/kvm/guest/tiny.ld tests/kvm/guest/tiny.h
+GUEST_DEPS := tests/kvm/guest/start.S tests/kvm/guest/tiny.ld $(wildcard tests/kvm/guest/*.h)
+$(B)/tests/kvm/guest/%.elf: tests/kvm/guest/%.c $(GUEST_DEPS)
 	@mkdir -p $(@D)
 	gcc $(GUEST_CFLAGS) -Wl,-T,tests/kvm/guest/tiny.ld -Wl,--build-id=none -Wl,-z,noexecstack -Wl,--no-warn-rwx-segments -o $@ tests/kvm/guest/start.S $<
 
