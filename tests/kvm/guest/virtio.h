@@ -76,14 +76,20 @@ static inline uint64_t vio_offered(const struct vio *v)
 	return high << 32 | vio_get(v, 0x10);
 }
 
+static inline void vio_zero(uint64_t at, unsigned bytes)
+{
+	for (unsigned i = 0; i < bytes; i += 8)
+		*(volatile uint64_t *)(at + i) = 0;
+}
+
 static inline void vio_lay_out(struct vio *v, unsigned index)
 {
 	uint64_t at = VIO_RING + (v->index * 4ull + index) * 0x10000;
 	struct vio_queue *q = &v->q[index];
 
-	for (volatile uint64_t *p = (volatile uint64_t *)at; p < (volatile uint64_t *)(at + 0x4000);
-	     p++)
-		*p = 0;
+	vio_zero(at, 16 * VIO_SIZE);
+	vio_zero(at + 0x1000, 8 + 2 * VIO_SIZE);
+	vio_zero(at + 0x2000, 8 + 8 * VIO_SIZE);
 	q->desc = (volatile struct vio_desc *)at;
 	q->avail = (volatile uint16_t *)(at + 0x1000);
 	q->used = (volatile uint16_t *)(at + 0x2000);
