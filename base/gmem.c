@@ -48,7 +48,8 @@ int gm_add(struct gmem *gm, gpa_t start, void *host, uint64_t size)
 		return -EINVAL;
 	if (gm_overlaps(gm, start.v, size))
 		return -EINVAL;
-	gm->region[gm->count++] = (struct gm_region){.start = start.v, .size = size, .host = host};
+	gm->region[gm->count++] =
+		(struct gm_region){.start = start.v, .size = size, .host = host, .file = -1};
 	return 0;
 }
 
@@ -57,6 +58,27 @@ void gm_rebase(struct gmem *gm, unsigned index, void *host)
 	assert(index < gm->count);
 	assert(host);
 	gm->region[index].host = host;
+	gm->region[index].file = -1;
+}
+
+void gm_set_file(struct gmem *gm, unsigned index, int file, uint64_t off)
+{
+	assert(index < gm->count);
+	gm->region[index].file = file;
+	gm->region[index].file_off = off;
+}
+
+int gm_file(const struct gmem *gm, gpa_t at, uint64_t len, int *file, uint64_t *off)
+{
+	const struct gm_region *r = gm_find(gm, at, len);
+
+	if (!r)
+		return -EFAULT;
+	if (r->file < 0)
+		return -ENOTSUP;
+	*file = r->file;
+	*off = r->file_off + (at.v - r->start);
+	return 0;
 }
 
 void gm_set_dirty(struct gmem *gm, unsigned index, uint64_t *bitmap)

@@ -46,6 +46,8 @@ struct gm_region {
 	uint64_t size;   /* bytes, page aligned */
 	uint8_t *host;   /* gmem.c only */
 	uint64_t *dirty; /* one bit a page, or NULL; owned by the caller */
+	int file;        /* what `host` maps, shared, or -1; owned by the caller */
+	uint64_t file_off;
 };
 
 struct gmem {
@@ -62,6 +64,15 @@ int gm_add(struct gmem *gm, gpa_t start, void *host, uint64_t size);
 
 /* Swaps the host base of region `index`.  Only while no vCPU runs and no request is in flight. */
 void gm_rebase(struct gmem *gm, unsigned index, void *host);
+
+/* Says that region `index` is a shared mapping of `file` from `off` on; gm_rebase() forgets it. */
+void gm_set_file(struct gmem *gm, unsigned index, int file, uint64_t off);
+
+/*
+ * gm_file() - where in a file a range lies, to fill it without touching the mapping
+ * The caller marks what it writes (gm_mark).  Return: 0; -EFAULT no such range; -ENOTSUP not in a file.
+ */
+int gm_file(const struct gmem *gm, gpa_t at, uint64_t len, int *file, uint64_t *off);
 
 /* Attaches (or with NULL detaches) a dirty bitmap of size/4096 bits. */
 void gm_set_dirty(struct gmem *gm, unsigned index, uint64_t *bitmap);

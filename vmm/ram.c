@@ -65,7 +65,12 @@ int ram_describe(const struct ram *ram, struct gmem *gm, struct errmsg *why)
 	int err = gm_add(gm, gpa(0), ram_region_host(ram, 0), low);
 	if (!err && high)
 		err = gm_add(gm, gpa(LAYOUT_HIGH), ram_region_host(ram, 1), high);
-	return err ? err_set(why, err, "guest memory: regions") : 0;
+	if (err)
+		return err_set(why, err, "guest memory: regions");
+	gm_set_file(gm, 0, ram->fd, 0);
+	if (high)
+		gm_set_file(gm, 1, ram->fd, low);
+	return 0;
 }
 
 void *ram_region_host(const struct ram *ram, unsigned index)

@@ -503,6 +503,36 @@ static void boot_file__shrinks_while_read__refused(void **state)
 	close(file.fd);
 }
 
+static void map_file(struct fixture *f, int memory)
+{
+	f->mem = mmap(f->mem, f->mapped, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, memory, 0);
+	assert_ptr_not_equal(f->mem, MAP_FAILED);
+	gm_set_file(&f->gm, 0, memory, 0);
+}
+
+/* Memory in a file is filled through the file; what does not go that way is read into the mapping. */
+static void boot_file__memory_in_file__bytes_in_place(void **state)
+{
+	struct fixture *f = *state;
+	struct boot_file file = {.fd = file_of("0123456789", 10), .size = 10, .what = "initrd"};
+	int memory = memfd_create("memory", MFD_CLOEXEC);
+
+	assert_int_equal(ftruncate(memory, (off_t)f->mapped), 0);
+	map_file(f, memory);
+	assert_int_equal(boot_file_load(&file, 2, &f->gm, gpa(CODE_AT + 1), 7, &f->why), 0);
+	assert_memory_equal(f->mem + CODE_AT,
+			    "\0"
+			    "2345678\0",
+			    9);
+	file.size = 20;
+	assert_int_equal(boot_file_load(&file, 2, &f->gm, gpa(CODE_AT), 9, &f->why), -EBADMSG);
+	gm_set_file(&f->gm, 0, file.fd, UINT64_C(1) << 63);
+	assert_int_equal(boot_file_load(&file, 0, &f->gm, gpa(CODE_AT), 5, &f->why), 0);
+	assert_memory_equal(f->mem + CODE_AT, "01234", 5);
+	close(memory);
+	close(file.fd);
+}
+
 /* --- bzImage ------------------------------------------------------------------------------------------ */
 static void boot__bzimage__loaded_at_1_mib_header_in_zero_page(void **state)
 {
@@ -883,6 +913,7 @@ int main(void)
 		T(boot__empty_and_garbage_kernels__refused),
 		T(boot__kernel_file_not_readable__errno_said),
 		T(boot_file__shrinks_while_read__refused),
+		T(boot_file__memory_in_file__bytes_in_place),
 		T(boot__built_vmlinux__pvh_entry_is_code),
 		T(boot__built_bzimage__64_bit_entry_is_code),
 		T(boot__bzimage__loaded_at_1_mib_header_in_zero_page),

@@ -123,6 +123,23 @@ static void gm_rebase__new_host__reads_new_bytes(void **state)
 	assert_int_equal(v, 9);
 }
 
+static void gm_file__region_in_file__offset_until_rebased(void **state)
+{
+	struct fixture *f = *state;
+	uint8_t other[LOW_SIZE] = {0};
+	uint64_t off = 0;
+	int file = 0;
+
+	assert_int_equal(gm_file(&f->gm, gpa(0), 1, &file, &off), -ENOTSUP);
+	gm_set_file(&f->gm, 0, 77, 0x10000);
+	assert_int_equal(gm_file(&f->gm, gpa(7), LOW_SIZE - 7, &file, &off), 0);
+	assert_int_equal(file, 77);
+	assert_int_equal(off, 0x10007);
+	assert_int_equal(gm_file(&f->gm, gpa(7), LOW_SIZE - 6, &file, &off), -EFAULT);
+	gm_rebase(&f->gm, 0, other);
+	assert_int_equal(gm_file(&f->gm, gpa(7), 1, &file, &off), -ENOTSUP);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -138,6 +155,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(gm_add__bad_regions__refused, setup, teardown),
 		cmocka_unit_test_setup_teardown(gm_rebase__new_host__reads_new_bytes, setup,
 						teardown),
+		cmocka_unit_test_setup_teardown(gm_file__region_in_file__offset_until_rebased,
+						setup, teardown),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
