@@ -42,7 +42,7 @@ static struct vmm *machine_alloc(const struct vmm_config *cfg)
 	m->boot_timer = cfg->boot_timer;
 	m->log = cfg->log;
 	m->log_ctx = cfg->log_ctx;
-	m->ram.fd = m->kvm.fd = m->exit_fd = -1;
+	m->ram.fd = m->ram.mount_fd = m->kvm.fd = m->exit_fd = -1;
 	irq_init(&m->irq, &m->kvm);
 	VERIFY(pthread_mutex_init(&m->lock, NULL) == 0);
 	VERIFY(pthread_cond_init(&m->changed, NULL) == 0);

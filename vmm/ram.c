@@ -1,16 +1,30 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Large pages.  A guest that boots touches memory everywhere: with 4 KiB pages each touch is a nested page
+ * fault.  Anonymous memory gets large pages by itself where the host's policy is "always"; a memfd does not,
+ * because it lies on the kernel's own tmpfs, whose policy is another switch (shmem_enabled, "never" by default).
+ * A tmpfs of our own carries its policy as a mount option, needs no folder when it stays detached, and its file
+ * is a memfd but for the seals.  So where the host says "always" and we may mount, memory comes from there.
+ * "within_size": no large page reaches beyond the end of guest memory.
+ * The detached mount is kept open: closing it waits for all CPUs (1.7 ms), the end of the process does not.
+ */
 #include "vmm/ram.h"
 
 #include <assert.h>
 #include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/mount.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
 #include "vmm/layout.h"
 
-#define MIB (UINT64_C(1) << 20)
+#define MIB        (UINT64_C(1) << 20)
+#define RAM_NAME   "guest-memory"
+#define THP_POLICY "/sys/kernel/mm/transparent_hugepage/enabled"
 
 /* More than the machine has is a slip of the pen (or 1 TiB): say so now, not by an OOM kill later. */
 static int ram_check_size(uint64_t mib, struct errmsg *why)
@@ -27,13 +41,53 @@ static int ram_check_size(uint64_t mib, struct errmsg *why)
 	return 0;
 }
 
+static bool ram_host_wants_large(void)
+{
+	char text[64] = "";
+	cleanup_close int fd = open(THP_POLICY, O_RDONLY | O_CLOEXEC);
+
+	return fd >= 0 && read(fd, text, sizeof(text) - 1) > 0 && strstr(text, "[always]");
+}
+
+/* A detached tmpfs with large pages and room for `bytes`, or -1: then it is a memfd. */
+static int ram_mount_large(uint64_t bytes)
+{
+	char size[32];
+
+	if (!ram_host_wants_large())
+		return -1;
+	cleanup_close int fs = fsopen("tmpfs", FSOPEN_CLOEXEC);
+	if (fs < 0)
+		return -1;
+	snprintf(size, sizeof(size), "%llu", (unsigned long long)bytes);
+	if (fsconfig(fs, FSCONFIG_SET_STRING, "huge", "within_size", 0) ||
+	    fsconfig(fs, FSCONFIG_SET_STRING, "size", size, 0) ||
+	    fsconfig(fs, FSCONFIG_CMD_CREATE, NULL, NULL, 0))
+		return -1;
+	return fsmount(fs, FSMOUNT_CLOEXEC,
+		       MOUNT_ATTR_NOEXEC | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV);
+}
+
+/* The file that is guest memory, called guest-memory in /proc/PID/maps either way. */
+static int ram_open(struct ram *ram, uint64_t bytes)
+{
+	ram->mount_fd = ram_mount_large(bytes);
+	if (ram->mount_fd >= 0) {
+		int fd = openat(ram->mount_fd, RAM_NAME, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC,
+				0600);
+		if (fd >= 0)
+			return fd;
+	}
+	return memfd_create(RAM_NAME, MFD_CLOEXEC | MFD_ALLOW_SEALING);
+}
+
 int ram_create(struct ram *ram, uint64_t mib, struct errmsg *why)
 {
-	*ram = (struct ram){.fd = -1};
+	*ram = (struct ram){.fd = -1, .mount_fd = -1};
 	int err = ram_check_size(mib, why);
 	if (err)
 		return err;
-	cleanup_close int fd = memfd_create("guest-memory", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	cleanup_close int fd = ram_open(ram, mib * MIB);
 	if (fd < 0)
 		return err_set(why, errno, "guest memory: memfd_create");
 	if (ftruncate(fd, (off_t)(mib * MIB)))
@@ -45,7 +99,9 @@ int ram_create(struct ram *ram, uint64_t mib, struct errmsg *why)
 			       (unsigned long long)mib);
 	/* Neither in core dumps, nor in a child that forgot to exec. */
 	madvise(map, mib * MIB, MADV_DONTDUMP);
-	*ram = (struct ram){.fd = steal_fd(&fd), .map = map, .size = mib * MIB};
+	ram->fd = steal_fd(&fd);
+	ram->map = map;
+	ram->size = mib * MIB;
 	return 0;
 }
 
@@ -55,7 +111,9 @@ void ram_destroy(struct ram *ram)
 		munmap(ram->map, ram->size);
 	if (ram->fd >= 0)
 		close(ram->fd);
-	*ram = (struct ram){.fd = -1};
+	if (ram->mount_fd >= 0)
+		close(ram->mount_fd);
+	*ram = (struct ram){.fd = -1, .mount_fd = -1};
 }
 
 int ram_describe(const struct ram *ram, struct gmem *gm, struct errmsg *why)

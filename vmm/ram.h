@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * ram.h - the memory of a guest: one memfd, mapped once, in one or two regions around the gap
+ * ram.h - the memory of a guest: one memfd (or tmpfs file), mapped once, in one or two regions around the gap
  *
  * Thread: ctl.
  */
@@ -13,7 +13,8 @@
 #include "base/gmem.h"
 
 struct ram {
-	int fd; /* memfd; region 1 follows region 0 in it */
+	int fd;       /* region 1 follows region 0 in it */
+	int mount_fd; /* the tmpfs that `fd` lies on, or -1: a memfd */
 	void *map;
 	uint64_t size; /* bytes */
 };
