@@ -22,7 +22,7 @@ bench_config() {
 
 # QEMU's microvm with the same machine, kernel, initramfs and arguments.
 bench_qemu() { # KERNEL INITRD
-	qemu=(qemu-system-x86_64 -M microvm,acpi=off,rtc=off,pit=off,pic=off -accel kvm -cpu max -m 128 -smp 1
+	qemu=(qemu-system-x86_64 -M microvm,acpi=off,rtc=off -accel kvm -cpu max -m 128 -smp 1
 		-nodefaults -no-user-config -nographic -no-reboot -serial stdio
 		-kernel "$1" -initrd "$2" -append "$bench_cmdline")
 }
