@@ -6,3 +6,7 @@ SPORE_LINK := $(filter-out -static-pie,$(LINK)) -pie
 PROGRAMS += $(B)/spore
 $(B)/spore: $(B)/obj/supervisor/cli/main.o $(SUP_LIB) $(CORE_LIB)
 	$(CC) $(SAN) $(SPORE_LINK) -o $@ $^ $(VMM_LIBS) $(SUP_LIBS) -pthread
+
+# Copies are tested against the real agent.
+UNIT_CFLAGS_copy_test := -DAGENT_PATH='"$(B)/spore-agent"'
+$(B)/tests/unit/copy_test: | $(B)/spore-agent

@@ -88,6 +88,9 @@ static int make_ext4(const char *root, const char *file, uint64_t size, struct e
 				    NULL};
 
 	snprintf(blocks, sizeof(blocks), "%" PRIu64, size / 4096);
+	cleanup_close int made = open(file, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
+	if (made < 0) /* else mke2fs would say that it makes it */
+		return err_set(why, errno, "%s", file);
 	return image_spawn(argv, why);
 }
 

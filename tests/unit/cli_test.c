@@ -3,12 +3,15 @@
 #include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
 #include "base/cleanup.h"
+#include "supervisor/cli/env.h"
 #include "supervisor/cli/opt.h"
 
 struct conf {
@@ -240,6 +243,68 @@ static void opt_nearest__far_words__null(void **state)
 	assert_null(opt_nearest("xy", words));
 }
 
+static void put_file(const char *path, const char *text, size_t len)
+{
+	FILE *f = fopen(path, "w");
+
+	assert_non_null(f);
+	assert_int_equal(fwrite(text, 1, len, f), len);
+	assert_int_equal(fclose(f), 0);
+}
+
+static void env_build__files_and_options__last_wins(void **state)
+{
+	static const char text[] = "# comment\n\nA=file\nB=b=c\r\nCLI_TEST_SET\n";
+	char path[] = "/tmp/cli-test-XXXXXX";
+	struct env env = {.count = 0};
+	static struct opt_list files, given;
+
+	(void)state;
+	close(mkstemp(path));
+	put_file(path, text, strlen(text));
+	setenv("CLI_TEST_SET", "from outside", 1);
+	files = (struct opt_list){.item = {path}, .count = 1};
+	given = (struct opt_list){.item = {"A=option", "E="}, .count = 2};
+	assert_int_equal(env_build(&env, &files, &given, &why), 0);
+	assert_int_equal(env.count, 4);
+	assert_string_equal(env.item[0], "A=option");
+	assert_string_equal(env.item[1], "B=b=c");
+	assert_string_equal(env.item[2], "CLI_TEST_SET=from outside");
+	assert_string_equal(env.item[3], "E=");
+	assert_null(env.item[4]);
+	env_free(&env);
+	unlink(path);
+}
+
+static int build_env(const char *option, const char *file)
+{
+	static struct opt_list files, given;
+	struct env env = {.count = 0};
+
+	files = (struct opt_list){.item = {file}, .count = file ? 1 : 0};
+	given = (struct opt_list){.item = {option}, .count = option ? 1 : 0};
+	int err = env_build(&env, &files, &given, &why);
+	env_free(&env);
+	return err;
+}
+
+static void env_build__mistakes__no_value_in_message(void **state)
+{
+	char path[] = "/tmp/cli-test-XXXXXX";
+
+	(void)state;
+	close(mkstemp(path));
+	assert_says(build_env("=secret", NULL), "--env: a variable without a name");
+	assert_says(build_env("CLI_TEST_UNSET", NULL),
+		    "--env: CLI_TEST_UNSET is not set in the environment");
+	put_file(path, "A=1\0B=2\n", 9);
+	build_env(NULL, path);
+	assert_non_null(strstr(why.text, "it holds a NUL byte"));
+	assert_int_equal(build_env(NULL, "/nonexistent"), -ENOENT);
+	assert_string_equal(why.text, "--env-file /nonexistent: No such file or directory");
+	unlink(path);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -254,6 +319,8 @@ int main(void)
 		cmocka_unit_test(opt_duration__units__milliseconds),
 		cmocka_unit_test(opt_pair__escapes_and_bounds__split_once),
 		cmocka_unit_test(opt_nearest__far_words__null),
+		cmocka_unit_test(env_build__files_and_options__last_wins),
+		cmocka_unit_test(env_build__mistakes__no_value_in_message),
 	};
 	return cmocka_run_group_tests_name("cli", tests, NULL, NULL);
 }
