@@ -137,7 +137,7 @@ check:
 	$(call STEP,build: gcc and clang without warnings)
 	@$(MAKE) -s -j2 CI=1 all unit-build kvm-build lab-tools
 	@$(MAKE) -s -j2 CI=1 V=clang all
-	$(call STEP,build: tests with address and undefined-behaviour, and with thread sanitizer)
+	$(call STEP,build: tests with address and undefined-behaviour and thread sanitizers)
 	@$(MAKE) -s -j2 CI=1 V=asan all unit-build
 	@$(MAKE) -s -j2 CI=1 V=tsan unit-build
 	$(call STEP,guest: kernel and initramfs and image)
