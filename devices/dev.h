@@ -19,6 +19,7 @@
 #include "base/gmem.h"
 #include "base/loop.h"
 #include "devices/vq.h"
+#include "snapshot/codec.h"
 
 #define DEV_QUEUE_MAX 3
 #define DEV_ID_MAX    64
@@ -50,6 +51,15 @@ struct dev_ops {
 	/* io thread: stops taking requests; when it returns none is in flight and no callback will run. */
 	void (*quiesce)(struct dev *dev);
 	void (*unquiesce)(struct dev *dev); /* takes requests again, looking at the rings first */
+
+	/*
+	 * ctl thread, quiesced: what the device is beyond the registers, features and queues that the
+	 * transport saves (mmio.h), as one section of its snap_tag.  NULL: it is nothing beyond them.
+	 * load() reads hostile bytes; after an error the device can only be destroyed.
+	 */
+	void (*save)(const struct dev *dev, struct snap_out *out, uint32_t instance);
+	int (*load)(struct dev *dev, const struct snap_in *in, uint32_t instance,
+		    struct errmsg *why);
 
 	/* ctl thread, never while attached. */
 	void (*destroy)(struct dev *dev);

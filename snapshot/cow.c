@@ -8,23 +8,11 @@
 #include <unistd.h>
 
 #include "base/cleanup.h"
+#include "base/crc32c.h"
 
 static uint64_t round_up(uint64_t val, uint64_t to)
 {
 	return (val + to - 1) / to * to;
-}
-
-static uint32_t crc32c(const void *bytes, size_t len)
-{
-	const uint8_t *p = bytes;
-	uint32_t crc = UINT32_MAX;
-
-	for (size_t i = 0; i < len; i++) {
-		crc ^= p[i];
-		for (unsigned bit = 0; bit < 8; bit++)
-			crc = crc >> 1 ^ (0x82f63b78u & (0u - (crc & 1)));
-	}
-	return ~crc;
 }
 
 int cow_layout(struct cow_layer *layer)

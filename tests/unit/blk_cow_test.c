@@ -19,6 +19,7 @@
 #include <cmocka.h>
 
 #include "base/cleanup.h"
+#include "base/crc32c.h"
 #include "devices/blk_cow.h"
 #include "devices/blk_file.h"
 
@@ -102,18 +103,7 @@ static void add_layer(struct rig *t, uint32_t block)
 	must(cow_format(t->layer_fd[t->layers++], &layer, &why), &why);
 }
 
-/* What sealing will do: the flag and the map's checksum, found by trying the header's own checker. */
-static uint32_t crc32c(const uint8_t *p, size_t len)
-{
-	uint32_t crc = UINT32_MAX;
-	while (len--) {
-		crc ^= *p++;
-		for (int i = 0; i < 8; i++)
-			crc = crc & 1 ? crc >> 1 ^ 0x82f63b78u : crc >> 1;
-	}
-	return ~crc;
-}
-
+/* The flag and the checksum of the map. */
 static void seal_layer(struct rig *t, unsigned i)
 {
 	struct cow_layer layer;
