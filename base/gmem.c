@@ -4,7 +4,10 @@
 #include <assert.h>
 #include <endian.h>
 #include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 /* gcc 12 drops an inlined memcpy into a local and reads the shared byte again: this pins the copy. */
 #define PIN_COPY() __asm__ volatile("" ::: "memory")
@@ -59,6 +62,39 @@ void gm_rebase(struct gmem *gm, unsigned index, void *host)
 	assert(host);
 	gm->region[index].host = host;
 	gm->region[index].file = -1;
+}
+
+void gm_set_kind(struct gmem *gm, unsigned index, enum gm_kind kind)
+{
+	assert(index < gm->count);
+	gm->region[index].kind = kind;
+	gm->region[index].holes = NULL;
+}
+
+struct gm_holes *gm_holes_create(uint64_t size)
+{
+	uint64_t words = (size / GM_PAGE + 63) / 64;
+	return calloc(1, sizeof(struct gm_holes) + words * sizeof(uint64_t));
+}
+
+void gm_set_holes(struct gmem *gm, unsigned index, struct gm_holes *holes)
+{
+	assert(index < gm->count);
+	gm->region[index].holes = holes;
+}
+
+static bool hole_at(const struct gm_holes *holes, uint64_t page)
+{
+	return holes->bit[page / 64] >> page % 64 & 1;
+}
+
+bool gm_is_hole(const struct gmem *gm, unsigned index, uint64_t page)
+{
+	assert(index < gm->count);
+	const struct gm_region *r = &gm->region[index];
+
+	assert(page < r->size / GM_PAGE);
+	return r->kind == GM_PRIVATE && r->holes && hole_at(r->holes, page);
 }
 
 void gm_set_file(struct gmem *gm, unsigned index, int file, uint64_t off)
@@ -190,4 +226,96 @@ int gm_iov(const struct gmem *gm, gpa_t at, uint64_t len, struct iovec *iov)
 		return -EFAULT;
 	*iov = (struct iovec){.iov_base = p, .iov_len = len};
 	return 0;
+}
+
+/* --- giving pages back ---------------------------------------------------------------------------- */
+
+static int64_t discard_shared(const struct gm_region *r, uint64_t off, uint64_t len)
+{
+	if (r->file < 0)
+		return 0;
+	if (fallocate(r->file, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+		      (off_t)(r->file_off + off), (off_t)len))
+		return -errno;
+	return (int64_t)len;
+}
+
+/* How many pages from `page` on, before `end`, are holes like it, or like it are none. */
+static uint64_t hole_run(const struct gm_holes *holes, uint64_t page, uint64_t end)
+{
+	uint64_t at = page + 1;
+
+	while (at < end && hole_at(holes, at) == hole_at(holes, page))
+		at++;
+	return at - page;
+}
+
+/* How the number of runs changes when [page, page + count) becomes a hole. */
+static int holes_more(const struct gm_region *r, uint64_t page, uint64_t count)
+{
+	bool left = page && hole_at(r->holes, page - 1);
+	bool right = page + count < r->size / GM_PAGE && hole_at(r->holes, page + count);
+
+	return 1 - left - right;
+}
+
+/*
+ * Anonymous memory over a private mapping of a file: MADV_DONTNEED would bring the file's old bytes back.
+ * Mappings side by side become one again only with the same flags, hence MADV_DONTDUMP as for all of guest memory.
+ */
+static int64_t hole_make(const struct gm_region *r, uint64_t page, uint64_t count)
+{
+	uint8_t *at = r->host + page * GM_PAGE;
+	uint64_t len = count * GM_PAGE;
+	int more = holes_more(r, page, count);
+
+	if (len < GM_HOLE_MIN || (more > 0 && r->holes->count == GM_HOLES_MAX))
+		return 0;
+	if (mmap(at, len, PROT_READ | PROT_WRITE,
+		 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0) == MAP_FAILED)
+		return -errno;
+	madvise(at, len, MADV_DONTDUMP);
+	r->holes->count = (uint32_t)((int)r->holes->count + more);
+	for (uint64_t i = page; i < page + count; i++)
+		r->holes->bit[i / 64] |= UINT64_C(1) << i % 64;
+	return (int64_t)len;
+}
+
+/* A hole that was filled again is anonymous memory, which becomes zero when it is given back. */
+static int64_t hole_empty(const struct gm_region *r, uint64_t page, uint64_t count)
+{
+	if (madvise(r->host + page * GM_PAGE, count * GM_PAGE, MADV_DONTNEED))
+		return -errno;
+	return (int64_t)(count * GM_PAGE);
+}
+
+static int64_t discard_private(const struct gm_region *r, uint64_t off, uint64_t len)
+{
+	uint64_t page = off / GM_PAGE, end = page + len / GM_PAGE, count;
+	int64_t sum = 0;
+
+	if (!r->holes)
+		return 0;
+	for (; page < end; page += count) {
+		count = hole_run(r->holes, page, end);
+		int64_t got = hole_at(r->holes, page) ? hole_empty(r, page, count)
+						      : hole_make(r, page, count);
+		if (got < 0)
+			return got;
+		sum += got;
+	}
+	return sum;
+}
+
+int64_t gm_discard(const struct gmem *gm, gpa_t at, uint64_t len)
+{
+	const struct gm_region *r = gm_find(gm, at, len);
+
+	if (at.v % GM_PAGE || !len || len % GM_PAGE)
+		return -EINVAL;
+	if (!r)
+		return -EFAULT;
+	gm_mark(gm, at, len);
+	return r->kind == GM_PRIVATE ? discard_private(r, at.v - r->start, len)
+				     : discard_shared(r, at.v - r->start, len);
 }

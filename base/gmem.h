@@ -41,6 +41,24 @@ static inline gpa_t gpa_add(gpa_t at, uint64_t off)
 	return (gpa_t){at.v + off};
 }
 
+/* What a region is mapped from, and so how its pages are given back to the host. */
+enum gm_kind {
+	GM_SHARED, /* shared, from a file that nobody else maps: a page goes by a hole in the file */
+	GM_PRIVATE, /* private, from files that others may map: a page goes by anonymous memory over it */
+};
+
+/*
+ * Which pages of a private region were exchanged for anonymous memory since it was mapped: where the process has no
+ * page of its own there, such a page is zero, and not what the file says.  A page written again since is anonymous
+ * and counts as written; its bit stays.  Written by gm_discard() on the io thread; read while quiesced.
+ */
+#define GM_HOLES_MAX 4096u /* holes in one region: each splits a mapping, the host counts those */
+#define GM_HOLE_MIN  (16 * GM_PAGE) /* bytes: smaller ranges of file stay as they are */
+struct gm_holes {
+	uint32_t count; /* runs of set bits that gm_discard() made; at most GM_HOLES_MAX */
+	uint64_t bit[]; /* one a page */
+};
+
 struct gm_region {
 	uint64_t start;  /* guest-physical, page aligned */
 	uint64_t size;   /* bytes, page aligned */
@@ -48,6 +66,8 @@ struct gm_region {
 	uint64_t *dirty; /* one bit a page, or NULL; owned by the caller */
 	int file;        /* what `host` maps, shared, or -1; owned by the caller */
 	uint64_t file_off;
+	enum gm_kind kind;
+	struct gm_holes *holes; /* or NULL; owned by the caller */
 };
 
 struct gmem {
@@ -67,6 +87,32 @@ void gm_rebase(struct gmem *gm, unsigned index, void *host);
 
 /* Says that region `index` is a shared mapping of `file` from `off` on; gm_rebase() forgets it. */
 void gm_set_file(struct gmem *gm, unsigned index, int file, uint64_t off);
+
+/*
+ * gm_set_kind() - what region `index` is mapped from; GM_SHARED after gm_add()
+ * A region that becomes another kind (or another mapping of its kind) has no holes: the caller attaches fresh ones.
+ * Only while no vCPU runs and no request is in flight.
+ */
+void gm_set_kind(struct gmem *gm, unsigned index, enum gm_kind kind);
+
+/* Holes for a region of `size` bytes, none set; free().  Return: NULL without memory. */
+struct gm_holes *gm_holes_create(uint64_t size);
+/* Attaches (or with NULL detaches) them.  A private region without gives no page back. */
+void gm_set_holes(struct gmem *gm, unsigned index, struct gm_holes *holes);
+
+/* True when page `page` of region `index` reads as zero unless it was written since (see struct gm_holes). */
+bool gm_is_hole(const struct gmem *gm, unsigned index, uint64_t page);
+
+/*
+ * gm_discard() - the guest does not need what stands in a range: let it leave host memory
+ * Afterwards each page of it reads as zero or as before, never as something older.  As before where nothing can be
+ * given back: a shared region that is in no file; a private one at its limit of holes, or a smaller range of file
+ * than GM_HOLE_MIN.  The range is marked dirty.  Takes time by the pages that are there; the caller bounds `len`.
+ * Thread: io.
+ * Return: bytes that were given back, 0..len; -EINVAL not page aligned; -EFAULT not in one region; -errno.
+ */
+int64_t gm_discard(const struct gmem *gm, gpa_t at, uint64_t len)
+	__attribute__((warn_unused_result));
 
 /*
  * gm_file() - where in a file a range lies, to fill it without touching the mapping

@@ -21,7 +21,7 @@
 #include "devices/vq.h"
 #include "snapshot/codec.h"
 
-#define DEV_QUEUE_MAX 3
+#define DEV_QUEUE_MAX 4
 #define DEV_ID_MAX    64
 
 /* Feature bits that the transport understands (virtio 1.2, 6). */

@@ -14,6 +14,7 @@
 
 #include <asm/unistd.h>
 #include <fcntl.h>
+#include <linux/falloc.h>
 #include <linux/io_uring.h>
 #include <linux/kvm.h>
 #include <signal.h>
@@ -66,6 +67,9 @@ struct rule {
 /* A macro's argument may hold no bare braces with commas: conditions have names. */
 #define NO_EXEC      ARG_MASKED(2, PROT_EXEC, 0)
 #define ANON         ARG_MASKED(3, MAP_ANONYMOUS | MAP_FIXED, MAP_ANONYMOUS)
+#define READ_WRITE   ARG_IS(2, PROT_READ | PROT_WRITE)
+#define ANON_OVER    ARG_IS(3, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED)
+#define PUNCH_HOLE   ARG_IS(1, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE)
 #define REQUEST(req) ARG_IS(1, req)
 #define OWN_PID      ARG_IS(0, RULE_PID)
 
@@ -113,6 +117,8 @@ static const struct rule rules[] = {
 	RULE1(IO, io_uring_register, ARG_IS(1, IORING_REGISTER_ENABLE_RINGS),
 	      "the reactor's first turn"),
 	RULE(IO, getrandom, "virtio-rng"),
+	RULE1(IO, fallocate, PUNCH_HOLE, "balloon: pages of memory that is ours alone"),
+	RULE2(IO, mmap, READ_WRITE, ANON_OVER, "balloon: pages of memory mapped privately"),
 	RULE1(IO, socket, ARG_IS(0, AF_UNIX), "vsock: a connection that the guest opens"),
 	RULE(IO, connect, "vsock: a connection that the guest opens"),
 	RULE(IO, shutdown, "vsock: half-closed connections"),
