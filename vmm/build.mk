@@ -1,5 +1,5 @@
 # spore-vmm: one process per VM.  libspore.a: the same as a library, with vmm/libvmm.h as its only door.
-PROGRAMS += $(if $(wildcard vmm/main.c),$(B)/spore-vmm) $(B)/libspore.a $(B)/libspore.pc
+PROGRAMS += $(if $(wildcard vmm/main.c),$(B)/spore-vmm) $(B)/libspore.a
 $(B)/spore-vmm: $(B)/obj/vmm/main.o $(CORE_LIB)
 	$(CC) $(SAN) $(LINK) -o $@ $^ $(VMM_LIBS) -ljansson -pthread
 
@@ -9,10 +9,6 @@ $(B)/libspore.a: $(CORE_OBJ)
 	$(OBJCOPY) --wildcard --keep-global-symbol='vmm_*' $(B)/obj/libspore.o
 	@rm -f $@
 	$(AR) rcs $@ $(B)/obj/libspore.o
-
-$(B)/libspore.pc: vmm/libspore.pc.in
-	@mkdir -p $(@D)
-	sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@VERSION@|$(VERSION)|' $< >$@
 
 # System call filters: BPF programs made from vmm/gen/rules.h by libseccomp, at build time only.
 $(B)/gen/mkfilter: vmm/gen/mkfilter.c vmm/gen/rules.h

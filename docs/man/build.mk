@@ -28,7 +28,8 @@ install: all man $(B)/completion/bash $(B)/completion/zsh guest-agent
 	for f in $(INSTALL_GUEST); do [ ! -e $(GUEST)/$$f ] || install -m 644 $(GUEST)/$$f $(D)/lib/spore/; done
 	for f in $(INSTALL_RECIPE); do install -D $$f $(D)/lib/spore/$$f || exit 1; done
 	install -m 644 $(B)/libspore.a $(D)/lib/
-	install -m 644 $(B)/libspore.pc $(D)/lib/pkgconfig/
+	sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@VERSION@|$(VERSION)|' vmm/libspore.pc.in >$(D)/lib/pkgconfig/libspore.pc
+	chmod 644 $(D)/lib/pkgconfig/libspore.pc
 	install -m 644 vmm/libvmm.h $(D)/include/
 	for f in $(MAN); do install -D -m 644 $$f $(D)/share/man/man$${f##*.}/$${f##*/} || exit 1; done
 	install -D -m 644 $(B)/completion/bash $(D)/share/bash-completion/completions/spore

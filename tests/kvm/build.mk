@@ -1,4 +1,4 @@
-# Tiny guests: freestanding programs for one behaviour each, run on any /dev/kvm (docs/HACKING.md).
+# Tiny guests: freestanding programs for one behaviour each, run on any /dev/kvm (tests/kvm/guest/tiny.h).
 GUEST_CFLAGS := -std=c17 -O1 -ffreestanding -nostdlib -static -fno-pie -no-pie -mgeneral-regs-only -mno-red-zone \
                 -fno-stack-protector -fcf-protection=none -fno-tree-loop-distribute-patterns -Wall -Wextra -I.
 GUEST_SRC := $(wildcard tests/kvm/guest/*.c)
