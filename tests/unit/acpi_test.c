@@ -436,7 +436,7 @@ static void acpi__iasl__takes_tables_apart_and_together(void **state)
 		.cpus = 32, .virtio_count = 19, .com1 = ACPI_HAS_COM1, .sleep_port = LAYOUT_SLEEP};
 
 	if (system("command -v iasl >/dev/null 2>&1") != 0) {
-		print_message("iasl (acpica-tools) is not installed\n");
+		print_message("skip: iasl (acpica-tools) is not installed\n");
 		skip();
 	}
 	assert_non_null(mkdtemp(dir));

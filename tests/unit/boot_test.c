@@ -771,7 +771,7 @@ static int open_built(const char *name)
 	snprintf(path, sizeof(path), "%s/%s", dir ? dir : "build/guest", name);
 	int fd = open(path, O_RDONLY | O_CLOEXEC);
 	if (fd < 0) {
-		print_message("%s is not built\n", path);
+		print_message("skip: %s is not built\n", path);
 		skip();
 	}
 	return fd;

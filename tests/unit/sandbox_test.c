@@ -47,7 +47,11 @@
 #endif
 #endif
 #ifdef SANITIZED
-#define SKIP_SANITIZED() skip()
+#define SKIP_SANITIZED()                                                            \
+	do {                                                                        \
+		print_message("skip: a sanitizer makes system calls of its own\n"); \
+		skip();                                                             \
+	} while (0)
 #else
 #define SKIP_SANITIZED() ((void)0)
 #endif
@@ -69,8 +73,10 @@ static void run_child(int (*body)(void), enum who who)
 {
 	int status;
 
-	if (who == ROOT && geteuid() != 0)
+	if (who == ROOT && geteuid() != 0) {
+		print_message("skip: not root\n");
 		skip();
+	}
 	pid_t pid = fork();
 	assert_true(pid >= 0);
 	if (pid == 0) {
@@ -202,8 +208,10 @@ static int landlock_refuses_paths(void)
 static void sandbox_process__landlock__no_path_opens(void **state)
 {
 	(void)state;
-	if (!compat_landlock_abi())
+	if (!compat_landlock_abi()) {
+		print_message("skip: this kernel has no Landlock\n");
 		skip();
+	}
 	run_child(landlock_refuses_paths, ROOT);
 	run_child(landlock_refuses_paths, PLAIN);
 }

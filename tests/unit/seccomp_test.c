@@ -36,7 +36,11 @@
 #endif
 #endif
 #ifdef SANITIZED
-#define SKIP_SANITIZED() skip()
+#define SKIP_SANITIZED()                                                            \
+	do {                                                                        \
+		print_message("skip: a sanitizer makes system calls of its own\n"); \
+		skip();                                                             \
+	} while (0)
 #else
 #define SKIP_SANITIZED() ((void)0)
 #endif
