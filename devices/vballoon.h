@@ -21,9 +21,10 @@
 #include "base/err.h"
 #include "devices/dev.h"
 
-#define VBALLOON_QUEUE_MAX  128
-#define VBALLOON_PFNS_MAX   1024u /* page numbers taken from one request; more are left as they are */
-#define VBALLOON_REPORT_MAX (UINT64_C(256) << 20) /* bytes of one report; likewise */
+#define VBALLOON_PAGES_PER_MIB 256u
+#define VBALLOON_QUEUE_MAX     128
+#define VBALLOON_PFNS_MAX      1024u /* page numbers taken from one request; more are left as they are */
+#define VBALLOON_REPORT_MAX    (UINT64_C(256) << 20) /* bytes of one report; likewise */
 #define VBALLOON_TURN_MAX \
 	(UINT64_C(64) << 20)      /* bytes in one turn of the loop; then the others' turn */
 #define VBALLOON_PAUSE_NS  50000u /* and so long until the next */

@@ -51,6 +51,7 @@ enum {
 enum { RESET_VALUE = 0xfe, GAS_IO = 1, GAS_BYTE = 1 };
 enum { MADT_LAPIC = 0, MADT_IOAPIC = 1, MADT_LAPIC_ENABLED = 1 };
 enum { S5_TYPE = 5 };
+enum { NOTIFY_CHANGED = 0x80 }; /* what both devices say when they have changed */
 
 struct tables {
 	const struct acpi_config *cfg;
@@ -195,21 +196,73 @@ static void dsdt_com1(struct bytes_out *out)
 	aml_end(out, dev);
 }
 
+static void dsdt_vmgenid(struct bytes_out *out)
+{
+	static const uint64_t addr[] = {LAYOUT_VMGENID & UINT32_MAX,
+					(uint64_t)LAYOUT_VMGENID >> 32};
+
+	size_t dev = aml_device(out, "VGEN");
+	aml_name_str(out, "_HID", "QEMUVGID"); /* as QEMU's; drivers go by the other id */
+	aml_name_str(out, "_CID", "VM_Gen_Counter");
+	aml_name_str(out, "_DDN", "VM_Gen_Counter");
+	aml_name_package(out, "ADDR", addr, ARRAY_LEN(addr));
+	aml_end(out, dev);
+}
+
+static void dsdt_vmclock(struct bytes_out *out)
+{
+	struct aml_crs crs;
+
+	aml_crs_init(&crs);
+	aml_crs_memory32(&crs, LAYOUT_VMCLOCK, (uint32_t)LAYOUT_PAGE);
+
+	size_t dev = aml_device(out, "VCLK");
+	aml_name_str(out, "_HID", "AMZNC10C");
+	aml_name_str(out, "_CID", "VMCLOCK");
+	aml_name_str(out, "_DDN", "VMCLOCK");
+	aml_name_crs(out, &crs);
+	aml_end(out, dev);
+}
+
+/* One interrupt stands for both: they change together. */
+static void dsdt_ged(struct bytes_out *out)
+{
+	struct aml_crs crs;
+
+	aml_crs_init(&crs);
+	aml_crs_interrupt(&crs, LAYOUT_GED_GSI);
+
+	size_t dev = aml_device(out, "GED_");
+	aml_name_str(out, "_HID", "ACPI0013");
+	aml_name_int(out, "_UID", 0);
+	aml_name_crs(out, &crs);
+	size_t method = aml_method(out, "_EVT", 1);
+	aml_notify(out, "_SB_", "VGEN", NOTIFY_CHANGED);
+	aml_notify(out, "_SB_", "VCLK", NOTIFY_CHANGED);
+	aml_end(out, method);
+	aml_end(out, dev);
+}
+
 static void dsdt_devices(struct bytes_out *out, const struct acpi_config *cfg)
 {
 	if (cfg->com1 == ACPI_HAS_COM1)
 		dsdt_com1(out);
 	for (unsigned i = 0; i < cfg->virtio_count; i++)
 		dsdt_virtio(out, i);
+	if (cfg->generation == ACPI_HAS_GENERATION) {
+		dsdt_vmgenid(out);
+		dsdt_vmclock(out);
+		dsdt_ged(out);
+	}
 }
 
 static void dsdt_write(struct tables *t)
 {
-	static const uint8_t s5[] = {S5_TYPE, 0, 0, 0};
+	static const uint64_t s5[] = {S5_TYPE, 0, 0, 0};
 
 	t->dsdt = table_begin(&t->out, "DSDT", 2);
 	if (t->cfg->sleep_port)
-		aml_name_package(&t->out, "_S5_", s5, sizeof(s5));
+		aml_name_package(&t->out, "_S5_", s5, ARRAY_LEN(s5));
 	size_t scope = aml_scope(&t->out, "_SB_");
 	dsdt_devices(&t->out, t->cfg);
 	aml_end(&t->out, scope);

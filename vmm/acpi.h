@@ -19,11 +19,13 @@
 #include "base/gmem.h"
 
 enum acpi_com1 { ACPI_NO_COM1, ACPI_HAS_COM1 };
+enum acpi_generation { ACPI_NO_GENERATION, ACPI_HAS_GENERATION }; /* vmgenid.h */
 
 struct acpi_config {
 	unsigned cpus;         /* 1..VMM_CPUS_MAX; APIC id = index */
 	unsigned virtio_count; /* 0..LAYOUT_VIRTIO_MAX; device n where layout.h puts it */
 	enum acpi_com1 com1;
+	enum acpi_generation generation;
 	uint16_t
 		sleep_port; /* sleep control register, status in the next port; 0: none, no power-off */
 };

@@ -17,8 +17,11 @@ enum {
 	OP_SCOPE = 0x10,
 	OP_BUFFER = 0x11,
 	OP_PACKAGE = 0x12,
+	OP_METHOD = 0x14,
+	OP_DUAL_NAME = 0x2e,
 	OP_EXT = 0x5b,
 	OP_EXT_DEVICE = 0x82,
+	OP_NOTIFY = 0x86,
 	ROOT_PREFIX = '\\',
 };
 
@@ -145,7 +148,7 @@ void aml_name_eisa(struct bytes_out *out, const char name[static 4], const char 
 	put_int(out, __builtin_bswap32(vendor << 16 | product));
 }
 
-void aml_name_package(struct bytes_out *out, const char name[static 4], const uint8_t *val,
+void aml_name_package(struct bytes_out *out, const char name[static 4], const uint64_t *val,
 		      uint8_t count)
 {
 	put_name_op(out, name);
@@ -155,6 +158,30 @@ void aml_name_package(struct bytes_out *out, const char name[static 4], const ui
 	for (unsigned i = 0; i < count; i++)
 		put_int(out, val[i]);
 	aml_end(out, begin);
+}
+
+#define METHOD_ARGS_MAX   7u
+#define METHOD_SERIALIZED 8u
+
+size_t aml_method(struct bytes_out *out, const char name[static 4], unsigned args)
+{
+	assert(args <= METHOD_ARGS_MAX);
+	bytes_put_u8(out, OP_METHOD);
+	size_t begin = out->len;
+	put_name(out, name);
+	bytes_put_u8(out, (uint8_t)(args | METHOD_SERIALIZED));
+	return begin;
+}
+
+void aml_notify(struct bytes_out *out, const char scope[static 4], const char name[static 4],
+		uint8_t value)
+{
+	bytes_put_u8(out, OP_NOTIFY);
+	bytes_put_u8(out, ROOT_PREFIX);
+	bytes_put_u8(out, OP_DUAL_NAME);
+	put_name(out, scope);
+	put_name(out, name);
+	put_int(out, value);
 }
 
 void aml_crs_init(struct aml_crs *crs)

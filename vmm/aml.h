@@ -23,9 +23,14 @@ void aml_name_int(struct bytes_out *out, const char name[static 4], uint64_t val
 void aml_name_str(struct bytes_out *out, const char name[static 4], const char *val);
 /* Name(NAME, EisaId("PNP0501")): three letters, four hexadecimal digits. */
 void aml_name_eisa(struct bytes_out *out, const char name[static 4], const char id[static 7]);
-/* Name(NAME, Package () {...}) of small integers. */
-void aml_name_package(struct bytes_out *out, const char name[static 4], const uint8_t *val,
+/* Name(NAME, Package () {...}) of integers. */
+void aml_name_package(struct bytes_out *out, const char name[static 4], const uint64_t *val,
 		      uint8_t count);
+/* Method(NAME, args, Serialized), closed by aml_end(). */
+size_t aml_method(struct bytes_out *out, const char name[static 4], unsigned args);
+/* Notify(\SCOPE.NAME, value) */
+void aml_notify(struct bytes_out *out, const char scope[static 4], const char name[static 4],
+		uint8_t value);
 
 /* Resources of a device: collected into a buffer, then written as Name(_CRS, ResourceTemplate () {...}). */
 #define AML_CRS_MAX 64 /* bytes */

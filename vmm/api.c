@@ -5,8 +5,11 @@
 #include <string.h>
 
 #include "base/cleanup.h"
+#include "devices/vballoon.h"
 #include "vmm/machine.h"
 #include "vmm/sandbox.h"
+
+#define MIB (UINT64_C(1) << 20)
 
 _Static_assert(sizeof(struct vmm_error) == sizeof(struct errmsg),
 	       "the public error text is base/err.h's");
@@ -128,6 +131,65 @@ void vmm_counters(const struct vmm *m, struct vmm_counters *out)
 		out->device_breaks += peek(&mmio_dev(m->dev[i])->breaks);
 	if (m->console)
 		console_counts(m->console, &out->serial_bytes, &out->serial_dropped);
+}
+
+static int need_balloon(const struct vmm *m, struct vmm_error *why)
+{
+	return m->balloon ? 0 : err_set(text_of(why), ENODEV, "the VM has no balloon");
+}
+
+int vmm_balloon_set(struct vmm *m, uint32_t amount_mib, struct vmm_error *why)
+{
+	int err = need_balloon(m, why);
+	if (err)
+		return err;
+	if (amount_mib > gm_size(&m->gm) / MIB)
+		return err_set(text_of(why), 0, "a balloon of %u MiB in a guest of %llu MiB",
+			       amount_mib, (unsigned long long)(gm_size(&m->gm) / MIB));
+	vballoon_set_target(m->balloon, amount_mib * VBALLOON_PAGES_PER_MIB);
+	return 0;
+}
+
+static void stats_fill(struct vmm_balloon_stats *to, const struct vballoon_info *from)
+{
+	static_assert(offsetof(struct vmm_balloon_stats, direct_reclaims) -
+				      offsetof(struct vmm_balloon_stats, swap_in) ==
+			      (VBALLOON_STAT_COUNT - 1) * sizeof(uint64_t),
+		      "statistics in the order of their tags");
+	to->target_mib = from->target_pages / VBALLOON_PAGES_PER_MIB;
+	to->actual_mib = from->actual_pages / VBALLOON_PAGES_PER_MIB;
+	to->inflated_bytes = from->inflated_bytes;
+	to->reported_bytes = from->reported_bytes;
+	to->given_back_bytes = from->given_back_bytes;
+	to->answers = from->stat_count;
+	to->known = from->stat_mask;
+	memcpy((uint8_t *)to + offsetof(struct vmm_balloon_stats, swap_in), from->stat,
+	       sizeof(from->stat));
+}
+
+int vmm_balloon_stats(const struct vmm *m, struct vmm_balloon_stats *out, struct vmm_error *why)
+{
+	struct vballoon_info info;
+	struct vmm_balloon_stats full = {.size = out->size};
+
+	if (out->size > sizeof(full) || out->size < sizeof(out->size))
+		return err_set(text_of(why), 0,
+			       "vmm_balloon_stats.size is %zu: this library knows %zu", out->size,
+			       sizeof(full));
+	int err = need_balloon(m, why);
+	if (err)
+		return err;
+	vballoon_info(m->balloon, &info);
+	stats_fill(&full, &info);
+	memcpy(out, &full, out->size);
+	return 0;
+}
+
+int vmm_new_generation(struct vmm *m, struct vmm_error *why)
+{
+	if (m->state != VMM_PAUSED)
+		return err_set(text_of(why), EINVAL, "only a paused VM becomes another generation");
+	return vmgenid_bump(m, text_of(why));
 }
 
 void vmm_destroy(struct vmm *m)

@@ -62,6 +62,14 @@ static const struct field vsock_fields[] = {
 	{"uds_path", FIELD_TEXT, true, AT(uds_path), 1, UDS_LEN_MAX, NULL, NULL},
 	{"vsock_id", FIELD_TEXT, false, AT(vsock_id), 1, CONFIG_ID_MAX, NULL, NULL},
 };
+static const struct field balloon_fields[] = {
+	{"amount_mib", FIELD_UINT, true, AT(balloon_mib), 0, VMM_MEM_MIB_MAX, NULL, NULL},
+	{"deflate_on_oom", FIELD_BOOL, true, AT(balloon_on_oom), 0, 0, NULL, NULL},
+	{"stats_polling_interval_s", FIELD_UINT, false, AT(balloon_stats_s), 0, CONFIG_STATS_S_MAX,
+	 NULL, NULL},
+	{"free_page_reporting", FIELD_BOOL, false, AT(balloon_reporting), 0, 0, NULL, NULL},
+	{"free_page_hinting", FIELD_BOOL, false, AT(balloon_hinting), 0, 0, NULL, NULL},
+};
 static const struct field entropy_fields[] = {
 	{"rate_limiter", FIELD_REFUSED, false, 0, 0, 0, NULL, LIMITER},
 };
@@ -266,6 +274,18 @@ static int take_entropy(struct config *cfg, json_t *object, struct errmsg *why)
 	return TAKE_OBJECT(cfg, entropy_fields, object, "entropy", why);
 }
 
+static int take_balloon(struct config *cfg, json_t *object, struct errmsg *why)
+{
+	int err = TAKE_OBJECT(cfg, balloon_fields, object, "balloon", why);
+
+	if (!err && cfg->balloon_hinting)
+		return err_set(why, 0,
+			       "balloon.free_page_hinting: true is not supported: "
+			       "use free_page_reporting");
+	cfg->has_balloon = true;
+	return err;
+}
+
 static void drive_free(struct config_drive *drive)
 {
 	free(drive->id);
@@ -369,8 +389,8 @@ static const struct section {
 	{"machine-config", take_machine, NULL},
 	{"vsock", take_vsock, NULL},
 	{"entropy", take_entropy, NULL},
+	{"balloon", take_balloon, NULL},
 	{"network-interfaces", NULL, "there is no network device; reach the guest by vsock"},
-	{"balloon", NULL, "guest memory has a fixed size"},
 	{"mmds-config", NULL, "there is no metadata service; pass data by vsock or a drive"},
 	{"logger", NULL, "messages go to standard error"},
 	{"metrics", NULL, "use --timings"},
@@ -413,6 +433,10 @@ static int take_root(struct config *cfg, json_t *root, struct errmsg *why)
 		if (err)
 			return err;
 	}
+	if (cfg->balloon_mib > cfg->mem_size_mib)
+		return err_set(why, 0, "balloon.amount_mib: %llu is more than mem_size_mib, %llu",
+			       (unsigned long long)cfg->balloon_mib,
+			       (unsigned long long)cfg->mem_size_mib);
 	if (!cfg->kernel_path)
 		return err_set(why, 0, "missing section `boot-source`");
 	return 0;

@@ -23,15 +23,16 @@
 #include "vmm/libvmm.h"
 #include "vmm/options.h"
 
-#define CONFIG_BYTES_MAX  (64 * 1024)
-#define CONFIG_DEPTH_MAX  8    /* of nested arrays and objects; the format itself needs 4 */
-#define CONFIG_ID_MAX     64   /* bytes of a drive_id */
-#define CONFIG_ARGS_MAX   2047 /* bytes of boot_args, as in Firecracker */
-#define CONFIG_CID_MIN    3    /* 0 to 2 are the hypervisor, local and host addresses */
-#define CONFIG_CID_MAX    UINT64_C(0xfffffffe)
-#define CONFIG_MEM_MIB    128         /* when machine-config is absent, as in Firecracker */
-#define CONFIG_UDS_NONE   "/dev/null" /* as uds_path: the guest's own connections are refused */
-#define CONFIG_UDS_SUFFIX "_4294967295"
+#define CONFIG_BYTES_MAX   (64 * 1024)
+#define CONFIG_DEPTH_MAX   8     /* of nested arrays and objects; the format itself needs 4 */
+#define CONFIG_ID_MAX      64    /* bytes of a drive_id */
+#define CONFIG_ARGS_MAX    2047  /* bytes of boot_args, as in Firecracker */
+#define CONFIG_STATS_S_MAX 65535 /* stats_polling_interval_s, as in Firecracker */
+#define CONFIG_CID_MIN     3     /* 0 to 2 are the hypervisor, local and host addresses */
+#define CONFIG_CID_MAX     UINT64_C(0xfffffffe)
+#define CONFIG_MEM_MIB     128         /* when machine-config is absent, as in Firecracker */
+#define CONFIG_UDS_NONE    "/dev/null" /* as uds_path: the guest's own connections are refused */
+#define CONFIG_UDS_SUFFIX  "_4294967295"
 
 enum config_cache { CONFIG_CACHE_UNSAFE, CONFIG_CACHE_WRITEBACK };
 
@@ -57,6 +58,9 @@ struct config {
 	uint64_t guest_cid;
 	char *uds_path, *vsock_id;
 	bool has_entropy;
+	bool has_balloon;
+	uint64_t balloon_mib, balloon_stats_s;
+	bool balloon_on_oom, balloon_reporting, balloon_hinting;
 };
 
 /*

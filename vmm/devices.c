@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Order on the virtio bus: drives as configured (the root drive first, so that it is vda), vsock,
- * entropy.  Device n has page n, GSI 5 + n.
+ * entropy, balloon.  Device n has page n, GSI 5 + n.
  */
 #include "vmm/devices.h"
 
@@ -11,6 +11,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "devices/vballoon.h"
 #include "devices/vblk.h"
 #include "devices/vrng.h"
 #include "devices/vsock.h"
@@ -48,6 +49,8 @@ static void pin_unmasked(void *ctx, unsigned pin)
 
 	if (pin == LAYOUT_COM1_GSI)
 		serial_reassert(m->serial);
+	else if (pin == LAYOUT_GED_GSI)
+		vmgenid_unmasked(m);
 	else if (pin >= LAYOUT_GSI_VIRTIO && pin - LAYOUT_GSI_VIRTIO < m->dev_count)
 		mmio_reassert(m->dev[pin - LAYOUT_GSI_VIRTIO]);
 }
@@ -194,6 +197,25 @@ static int devices_entropy(struct vmm *m, struct errmsg *why)
 	return err ? err : devices_attach(m, dev, why);
 }
 
+static int devices_balloon(struct vmm *m, const struct vmm_balloon *balloon, struct errmsg *why)
+{
+	const struct vballoon_cfg cfg = {
+		.id = "balloon",
+		.target_pages = balloon->amount_mib * VBALLOON_PAGES_PER_MIB,
+		.deflate_on_oom = balloon->deflate_on_oom,
+		.reporting = balloon->reporting,
+		.stats_interval_s = balloon->stats_interval_s,
+	};
+	struct dev *dev;
+
+	int err = vballoon_create(&dev, &cfg, why);
+	if (!err)
+		err = devices_attach(m, dev, why);
+	if (!err)
+		m->balloon = dev;
+	return err;
+}
+
 static void guest_ready(void *ctx)
 {
 	struct vmm *m = ctx;
@@ -239,6 +261,10 @@ int devices_create(struct vmm *m, const struct vmm_config *cfg, struct errmsg *w
 		err = devices_vsock(m, &cfg->vsock, why);
 	if (!err && cfg->has_entropy)
 		err = devices_entropy(m, why);
+	if (!err && cfg->has_balloon)
+		err = devices_balloon(m, &cfg->balloon, why);
+	if (!err)
+		err = vmgenid_line(m, why);
 	if (!err)
 		err = irq_bind(&m->irq, why);
 	if (err)

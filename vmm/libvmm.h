@@ -55,6 +55,13 @@ struct vmm_vsock {
 		ready_port; /* a connection request to it is answered with a reset: it is a doorbell */
 };
 
+struct vmm_balloon {
+	uint32_t amount_mib; /* that the guest is to give up; at most mem_mib */
+	bool deflate_on_oom; /* the guest may take it back rather than kill a process */
+	bool reporting;      /* the guest reports free memory by itself, and it leaves the host */
+	uint32_t stats_interval_s; /* how often statistics are asked for; 0: never */
+};
+
 /* What happens to a guest's console bytes: fd is written non-blocking; what it does not take is dropped. */
 struct vmm_serial {
 	int out_fd; /* or -1: no output */
@@ -83,6 +90,8 @@ struct vmm_config {
 	uint32_t seal_uid, seal_gid; /* to become when root; 0: 65534 (nobody) */
 	bool seal_no_namespaces;     /* for measurements */
 	bool seal_no_seccomp;        /* for debugging */
+	struct vmm_balloon balloon;
+	bool has_balloon;
 };
 
 enum vmm_exit {
@@ -109,6 +118,21 @@ struct vmm_counters {
 	uint64_t serial_bytes, serial_dropped;
 };
 
+/* What the guest's driver says of its memory, and what came of it.  Bytes, or how often since the guest booted. */
+struct vmm_balloon_stats {
+	size_t size; /* sizeof(struct vmm_balloon_stats): fields are only ever appended */
+	uint64_t target_mib, actual_mib;         /* asked for; given up */
+	uint64_t inflated_bytes, reported_bytes; /* taken so far, each time counted */
+	uint64_t given_back_bytes;               /* of both, what left host memory */
+	uint64_t answers; /* how often the guest told; 0: nothing below is known */
+	uint32_t known;   /* bit n: the n-th of the following is known (in this order) */
+	uint64_t swap_in, swap_out, major_faults, minor_faults;
+	uint64_t free_bytes, total_bytes, available_bytes, cache_bytes;
+	uint64_t hugetlb_allocations, hugetlb_failures;
+	uint64_t oom_kills, alloc_stalls, async_scans, direct_scans, async_reclaims,
+		direct_reclaims;
+};
+
 /* Builds everything up to the first instruction; opens nothing but what the configuration holds. */
 VMM_API int vmm_create(struct vmm **out, const struct vmm_config *cfg, struct vmm_error *why);
 
@@ -127,6 +151,19 @@ VMM_API int vmm_pause(struct vmm *vmm, struct vmm_error *why);
 VMM_API int vmm_resume(struct vmm *vmm, struct vmm_error *why);
 /* Ends the VM; vmm_exit_reason() says VMM_EXIT_STOPPED unless it had ended before. */
 VMM_API int vmm_stop(struct vmm *vmm, struct vmm_error *why);
+
+/* What the guest is to give up from now on.  -ENODEV: there is no balloon; -EINVAL: more than it has. */
+VMM_API int vmm_balloon_set(struct vmm *vmm, uint32_t amount_mib, struct vmm_error *why);
+/* Fills what fits into out->size.  -ENODEV: there is no balloon. */
+VMM_API int vmm_balloon_stats(const struct vmm *vmm, struct vmm_balloon_stats *out,
+			      struct vmm_error *why);
+
+/*
+ * vmm_new_generation() - tell a paused VM that it is a copy: new VM generation id, VMClock counted, interrupt
+ * The guest reseeds its random numbers from it.  A load does this by itself; a VM whose memory and state
+ * were copied by other means needs it before it resumes.
+ */
+VMM_API int vmm_new_generation(struct vmm *vmm, struct vmm_error *why);
 
 VMM_API enum vmm_state vmm_state(const struct vmm *vmm);
 /* Readable (poll) once the VM has ended.  Owned by the handle. */

@@ -28,6 +28,9 @@ static int machine_check(const struct vmm_config *cfg, struct errmsg *why)
 	if (cfg->drive_count > VMM_DRIVES_MAX)
 		return err_set(why, 0, "%u drives: at most %d are possible", cfg->drive_count,
 			       VMM_DRIVES_MAX);
+	if (cfg->has_balloon && cfg->balloon.amount_mib > cfg->mem_mib)
+		return err_set(why, 0, "a balloon of %u MiB in a guest of %llu MiB",
+			       cfg->balloon.amount_mib, (unsigned long long)cfg->mem_mib);
 	if (cfg->kernel_fd < 0)
 		return err_set(why, 0, "no kernel is given");
 	return 0;

@@ -25,8 +25,9 @@
 #include "vmm/libvmm.h"
 #include "vmm/ram.h"
 #include "vmm/sandbox.h"
+#include "vmm/vmgenid.h"
 
-#define MACHINE_DEV_MAX (VMM_DRIVES_MAX + 2)
+#define MACHINE_DEV_MAX (VMM_DRIVES_MAX + 3)
 
 struct vmm;
 
@@ -58,6 +59,7 @@ struct vmm {
 	struct ioapic *ioapic;
 	struct serial *serial;
 	struct i8042 *i8042;
+	struct dev *balloon;     /* one of dev[], or NULL */
 	struct console *console; /* NULL: no output */
 	struct irq irq;
 	struct loop *loop;
@@ -71,6 +73,8 @@ struct vmm {
 	bool sealed;             /* the process is narrowed */
 	struct sandbox_cfg seal; /* const; its uds_path is seal_path, or NULL */
 	char seal_path[108];     /* const; as long as an address of a unix socket */
+
+	struct vmgenid vmgenid; /* ctl while no vCPU runs */
 
 	/* atomic: enum machine_want */
 	int want;

@@ -121,6 +121,7 @@ int start_load(struct vmm *m, const struct vmm_config *cfg, struct errmsg *why)
 		.virtio_count = m->dev_count,
 		.com1 = ACPI_HAS_COM1,
 		.sleep_port = LAYOUT_SLEEP,
+		.generation = ACPI_HAS_GENERATION,
 	};
 
 	int err = start_cmdline(m, cfg, &line, why);
@@ -128,6 +129,8 @@ int start_load(struct vmm *m, const struct vmm_config *cfg, struct errmsg *why)
 		err = acpi_write(&m->gm, &tables, &params.rsdp, why);
 	if (!err)
 		err = mptable_write(&m->gm, m->cpus, why);
+	if (!err)
+		err = vmgenid_init(m, why);
 	if (!err)
 		err = boot_load(&m->gm, &params, &entry, why);
 	if (!err)

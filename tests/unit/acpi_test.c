@@ -92,7 +92,9 @@ static void build(struct fixture *f, const struct acpi_config *cfg)
 
 /* --- a small AML reader --------------------------------------------------------------------------------- */
 struct device {
-	char name[5], hid[16];
+	char name[5], hid[16], cid[16], ddn[16];
+	uint64_t addr[2];
+	char notified[2][10]; /* by its event method, with their scopes */
 	uint64_t hid_int, uid, cca;
 	uint64_t mem, mem_size, gsi, port, port_size;
 	unsigned flags;
@@ -158,14 +160,50 @@ static void read_crs(struct bytes_in *in, struct device *d)
 	assert_int_equal(in->left, end);
 }
 
+static void read_text(struct bytes_in *in, char text[static 16])
+{
+	assert_int_equal(bytes_u8(in), 0x0d);
+	for (size_t i = 0; (text[i] = (char)bytes_u8(in)); i++)
+		assert_true(i < 15);
+}
+
+static void read_addr(struct bytes_in *in, struct device *d)
+{
+	assert_int_equal(bytes_u8(in), 0x12);
+	size_t end = read_pkg_end(in);
+	assert_int_equal(bytes_u8(in), 2);
+	for (unsigned i = 0; i < 2; i++)
+		d->addr[i] = read_int(in);
+	assert_int_equal(in->left, end);
+}
+
+/* Method(_EVT, 1, Serialized) { Notify(\\SCOPE.NAME, 0x80) ... } */
+static void read_event_method(struct bytes_in *in, struct device *d)
+{
+	size_t end = read_pkg_end(in);
+	assert_memory_equal(bytes_take(in, 4), "_EVT", 4);
+	assert_int_equal(bytes_u8(in), 9);
+	for (unsigned i = 0; in->left > end; i++) {
+		assert_true(i < 2);
+		assert_memory_equal(bytes_take(in, 3), "\x86\\\x2e", 3);
+		memcpy(d->notified[i], bytes_take(in, 8), 8);
+		assert_int_equal(read_int(in), 0x80);
+	}
+	assert_int_equal(in->left, end);
+}
+
 static void read_device_name(struct bytes_in *in, struct device *d)
 {
 	const uint8_t *name = bytes_take(in, 4);
 	assert_non_null(name);
 	if (!memcmp(name, "_HID", 4) && *in->at == 0x0d) {
-		bytes_u8(in);
-		for (size_t i = 0; (d->hid[i] = (char)bytes_u8(in)); i++)
-			assert_true(i < sizeof(d->hid) - 1);
+		read_text(in, d->hid);
+	} else if (!memcmp(name, "_CID", 4)) {
+		read_text(in, d->cid);
+	} else if (!memcmp(name, "_DDN", 4)) {
+		read_text(in, d->ddn);
+	} else if (!memcmp(name, "ADDR", 4)) {
+		read_addr(in, d);
 	} else if (!memcmp(name, "_HID", 4)) {
 		d->hid_int = read_int(in);
 	} else if (!memcmp(name, "_UID", 4)) {
@@ -190,7 +228,12 @@ static void read_scope(struct bytes_in *in, struct found *found)
 		size_t end = read_pkg_end(in);
 		memcpy(d->name, bytes_take(in, 4), 4);
 		while (in->left > end) {
-			assert_int_equal(bytes_u8(in), 0x08);
+			uint8_t op = bytes_u8(in);
+			if (op == 0x14) {
+				read_event_method(in, d);
+				continue;
+			}
+			assert_int_equal(op, 0x08);
 			read_device_name(in, d);
 		}
 		assert_int_equal(in->left, end);
@@ -277,6 +320,34 @@ static void acpi__com1_and_sleep__described(void **state)
 			     status[12] = {1, 8, 0, 1, 0x01, 0x06};
 	assert_memory_equal(f->fadt + 244, control, 12);
 	assert_memory_equal(f->fadt + 256, status, 12);
+}
+
+static void acpi__generation__id_clock_and_their_event(void **state)
+{
+	struct fixture *f = *state;
+	struct found found;
+	struct acpi_config cfg = {.cpus = 1, .generation = ACPI_HAS_GENERATION};
+
+	build(f, &cfg);
+	read_dsdt(f->dsdt, &found);
+	assert_int_equal(found.count, 3);
+	const struct device *id = &found.dev[0], *clock = &found.dev[1], *event = &found.dev[2];
+	assert_string_equal(id->name, "VGEN");
+	assert_string_equal(id->hid, "QEMUVGID");
+	assert_string_equal(id->cid, "VM_Gen_Counter");
+	assert_string_equal(id->ddn, "VM_Gen_Counter");
+	assert_int_equal(id->addr[0], 0xde000);
+	assert_int_equal(id->addr[1], 0);
+	assert_string_equal(clock->name, "VCLK");
+	assert_string_equal(clock->hid, "AMZNC10C");
+	assert_string_equal(clock->cid, "VMCLOCK");
+	assert_int_equal(clock->mem, 0xdf000);
+	assert_int_equal(clock->mem_size, 0x1000);
+	assert_string_equal(event->hid, "ACPI0013");
+	assert_int_equal(event->gsi, 3);
+	assert_int_equal(event->flags, 3);
+	assert_string_equal(event->notified[0], "_SB_VGEN");
+	assert_string_equal(event->notified[1], "_SB_VCLK");
 }
 
 static void acpi__fadt__hardware_reduced_and_reset_by_port_64(void **state)
@@ -471,6 +542,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		T(acpi__every_device_count__each_found_in_dsdt),
 		T(acpi__com1_and_sleep__described),
+		T(acpi__generation__id_clock_and_their_event),
 		T(acpi__fadt__hardware_reduced_and_reset_by_port_64),
 		T(acpi__every_cpu_count__each_in_madt),
 		T(acpi__same_input__same_bytes),

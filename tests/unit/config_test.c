@@ -118,8 +118,16 @@ static const struct refusal {
 	{"{" BOOT ",\"network-interfaces\":[{}]}",
 	 "section 'network-interfaces' is not supported yet: there is no network device; reach the "
 	 "guest by vsock"},
-	{"{" BOOT ",\"balloon\":{}}",
-	 "section 'balloon' is not supported yet: guest memory has a fixed size"},
+	{"{" BOOT ",\"balloon\":{\"amount_mib\":1}}", "balloon: missing field `deflate_on_oom`"},
+	{"{" BOOT ",\"balloon\":{\"deflate_on_oom\":true}}", "balloon: missing field `amount_mib`"},
+	{"{" BOOT ",\"balloon\":{\"amount_mib\":129,\"deflate_on_oom\":true}}",
+	 "balloon.amount_mib: 129 is more than mem_size_mib, 128"},
+	{"{" BOOT ",\"balloon\":{\"amount_mib\":0,\"deflate_on_oom\":true,"
+	 "\"stats_polling_interval_s\":65536}}",
+	 "balloon.stats_polling_interval_s: 65536 is outside 0 to 65535"},
+	{"{" BOOT ",\"balloon\":{\"amount_mib\":0,\"deflate_on_oom\":true,"
+	 "\"free_page_hinting\":true}}",
+	 "balloon.free_page_hinting: true is not supported: use free_page_reporting"},
 	{"{" BOOT ",\"logger\":{}}",
 	 "section 'logger' is not supported yet: messages go to standard error"},
 	{"{" BOOT ",\"pmem\":[1]}", "section 'pmem' is not supported yet: use drives"},
@@ -248,6 +256,23 @@ static void config_parse__only_a_kernel__firecracker_defaults(void **state)
 	assert_int_equal(cfg.mem_size_mib, 128);
 	assert_int_equal(cfg.drive_count, 0);
 	assert_false(cfg.has_vsock || cfg.has_entropy || cfg.track_dirty_pages);
+	config_free(&cfg);
+}
+
+static void config_parse__balloon__taken(void **state)
+{
+	(void)state;
+	const char *json = "{" BOOT ",\"balloon\":{\"amount_mib\":64,\"deflate_on_oom\":true,"
+			   "\"stats_polling_interval_s\":5,\"free_page_reporting\":true,"
+			   "\"free_page_hinting\":false}}";
+	struct errmsg why;
+	struct config cfg;
+
+	if (config_parse(&cfg, json, strlen(json), &why))
+		fail_msg("%s", why.text);
+	assert_true(cfg.has_balloon && cfg.balloon_on_oom && cfg.balloon_reporting);
+	assert_int_equal(cfg.balloon_mib, 64);
+	assert_int_equal(cfg.balloon_stats_s, 5);
 	config_free(&cfg);
 }
 
@@ -490,6 +515,7 @@ int main(void)
 		cmocka_unit_test(config_parse__truncated_anywhere__refused),
 		cmocka_unit_test(config_parse__firecracker_file__all_fields),
 		cmocka_unit_test(config_parse__only_a_kernel__firecracker_defaults),
+		cmocka_unit_test(config_parse__balloon__taken),
 		cmocka_unit_test(config_load__bad_file__names_it),
 		cmocka_unit_test(config_open__all_there__modes_and_closexec),
 		cmocka_unit_test(config_open__bad_files__named_and_nothing_left_open),

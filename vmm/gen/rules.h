@@ -116,7 +116,7 @@ static const struct rule rules[] = {
 	RULE(IO, io_uring_enter, "the reactor"),
 	RULE1(IO, io_uring_register, ARG_IS(1, IORING_REGISTER_ENABLE_RINGS),
 	      "the reactor's first turn"),
-	RULE(IO, getrandom, "virtio-rng"),
+	RULE(CTL | IO, getrandom, "virtio-rng; a new VM generation id"),
 	RULE1(IO, fallocate, PUNCH_HOLE, "balloon: pages of memory that is ours alone"),
 	RULE2(IO, mmap, READ_WRITE, ANON_OVER, "balloon: pages of memory mapped privately"),
 	RULE1(IO, socket, ARG_IS(0, AF_UNIX), "vsock: a connection that the guest opens"),

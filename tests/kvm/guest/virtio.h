@@ -49,7 +49,7 @@ struct vio {
 	uint64_t page;
 	uint64_t features;
 	unsigned index;
-	struct vio_queue q[3];
+	struct vio_queue q[4];
 };
 
 static inline uint32_t vio_get(const struct vio *v, uint32_t reg)
