@@ -32,16 +32,12 @@
 
 #include "base/cleanup.h"
 #include "base/compat_landlock.h"
+#include "base/compat_mdwe.h"
 
 #define NAMESPACES (CLONE_NEWNS | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS)
 
 /* Where the new root is mounted for a moment; it exists wherever the maps of a user namespace do. */
 #define ROOT_MOUNT "/proc"
-
-#ifndef PR_SET_MDWE /* Linux 6.3 */
-#define PR_SET_MDWE              65
-#define PR_MDWE_REFUSE_EXEC_GAIN 1ul
-#endif
 
 /* --- namespaces ----------------------------------------------------------------------------------- */
 
@@ -269,7 +265,7 @@ static int close_process(struct sandbox_state *state, struct errmsg *why)
 	int err = close_paths(state, why);
 	if (err)
 		return err;
-	state->no_exec_gain = prctl(PR_SET_MDWE, PR_MDWE_REFUSE_EXEC_GAIN, 0, 0, 0) == 0;
+	state->no_exec_gain = compat_mdwe_refuse_exec_gain();
 	if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0))
 		return err_set(why, errno, "sandbox: not dumpable");
 	return 0;

@@ -5,7 +5,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/io_uring.h>
-#include <linux/landlock.h>
 #include <linux/seccomp.h>
 #include <linux/userfaultfd.h>
 #include <sched.h>
@@ -19,6 +18,8 @@
 #include <unistd.h>
 
 #include "base/cleanup.h"
+#include "base/compat_landlock.h"
+#include "base/compat_mdwe.h"
 
 static void check_kernel(struct doctor_finding *out)
 {
@@ -118,12 +119,20 @@ static void check_memfd(struct doctor_finding *out)
 
 static void check_landlock(struct doctor_finding *out)
 {
-	long abi = syscall(SYS_landlock_create_ruleset, NULL, 0, LANDLOCK_CREATE_RULESET_VERSION);
+	int abi = compat_landlock_abi();
 
-	if (abi < 1)
+	if (!abi)
 		doctor_found(out, DOCTOR_DEGRADED, "no Landlock: %s", strerror(errno));
 	else
-		doctor_found(out, DOCTOR_OK, "Landlock ABI %ld", abi);
+		doctor_found(out, DOCTOR_OK, "Landlock ABI %d", abi);
+}
+
+static void check_mdwe(struct doctor_finding *out)
+{
+	if (compat_mdwe_known())
+		doctor_found(out, DOCTOR_OK, "memory deny write execute");
+	else
+		doctor_found(out, DOCTOR_DEGRADED, "no PR_SET_MDWE: %s", strerror(errno));
 }
 
 static void check_seccomp(struct doctor_finding *out)
@@ -178,6 +187,9 @@ const struct doctor_check doctor_kernel_checks[] = {
 	 "Linux 5.1 or later; a container needs a seccomp profile that allows memfd_create"},
 	{"landlock", check_landlock, "one layer less around the VMM: files",
 	 "a kernel with CONFIG_SECURITY_LANDLOCK and landlock in the lsm= list"},
+	{"mdwe", check_mdwe,
+	 "one layer less around the VMM: only its filters keep memory from becoming executable",
+	 "Linux 6.3 or later"},
 	{"seccomp", check_seccomp, "the VMM refuses to run unfiltered",
 	 "a kernel with CONFIG_SECCOMP_FILTER"},
 	{"user_namespaces", check_user_namespaces,
