@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "base/bytes.h"
+#include "base/ckd.h"
 #include "base/cleanup.h"
 
 static const struct place {
@@ -90,9 +91,12 @@ int life_files_find(struct life_files *out, struct errmsg *why)
 	return err ? err : life_file_find(LIFE_FILE_INITRD, NULL, out->initrd, why);
 }
 
-/* The first `len` bytes of a regular file (a block device will do as well); fewer are zero-filled. */
+/*
+ * `len` bytes of a regular file (a block device will do as well) from `at`; fewer are zero-filled.
+ * @size: bytes of the whole, or NULL
+ */
 static int read_head(const char *what, const char *path, uint8_t *head, size_t len, off_t at,
-		     struct errmsg *why)
+		     uint64_t *size, struct errmsg *why)
 {
 	cleanup_close int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
 	struct stat st;
@@ -108,6 +112,9 @@ static int read_head(const char *what, const char *path, uint8_t *head, size_t l
 	memset(head, 0, len);
 	if (pread(fd, head, len, at) < 0)
 		return err_set(why, errno, "%s %s: read", what, path);
+	off_t end = lseek(fd, 0, SEEK_END);
+	if (size)
+		*size = end > 0 ? (uint64_t)end : 0;
 	return 0;
 }
 
@@ -116,7 +123,7 @@ static int read_head(const char *what, const char *path, uint8_t *head, size_t l
 int life_check_kernel(const char *path, struct errmsg *why)
 {
 	uint8_t head[BZIMAGE_MAGIC_AT + 4];
-	int err = read_head("kernel", path, head, sizeof(head), 0, why);
+	int err = read_head("kernel", path, head, sizeof(head), 0, NULL, why);
 
 	if (err)
 		return err;
@@ -129,23 +136,50 @@ int life_check_initrd(const char *path, struct errmsg *why)
 {
 	uint8_t head[8];
 
-	return read_head("initrd", path, head, sizeof(head), 0, why);
+	return read_head("initrd", path, head, sizeof(head), 0, NULL, why);
 }
 
-#define EXT4_SUPER_AT 1024
-#define EXT4_MAGIC_AT 56
+/* Offsets in the superblock: Linux Documentation/filesystems/ext4/super.rst. */
+#define EXT4_SUPER_AT       1024
+#define EXT4_SUPER_LEN      1024
+#define EXT4_BLOCKS_LO      0x4
+#define EXT4_LOG_BLOCK_SIZE 0x18 /* block size: 1024 << this */
+#define EXT4_MAGIC_AT       0x38
+#define EXT4_INCOMPAT       0x60
+#define EXT4_BLOCKS_HI      0x150
+#define EXT4_INCOMPAT_64BIT 0x80u
+#define EXT4_LOG_MAX        6u /* 64 KiB */
+
+/* Return: false when this is no superblock. */
+static bool ext4_bytes(const uint8_t *super, uint64_t *bytes)
+{
+	uint64_t blocks = le32_load(super + EXT4_BLOCKS_LO);
+	uint32_t log = le32_load(super + EXT4_LOG_BLOCK_SIZE);
+
+	if (le16_load(super + EXT4_MAGIC_AT) != 0xef53 || log > EXT4_LOG_MAX)
+		return false;
+	if (le32_load(super + EXT4_INCOMPAT) & EXT4_INCOMPAT_64BIT)
+		blocks |= (uint64_t)le32_load(super + EXT4_BLOCKS_HI) << 32;
+	return ckd_ok_mul(bytes, blocks, UINT64_C(1024) << log);
+}
 
 int life_check_image(const char *path, struct errmsg *why)
 {
-	uint8_t super[EXT4_MAGIC_AT + 2];
-	int err = read_head("image", path, super, sizeof(super), EXT4_SUPER_AT, why);
+	uint8_t super[EXT4_SUPER_LEN];
+	uint64_t size, bytes;
+	int err = read_head("image", path, super, sizeof(super), EXT4_SUPER_AT, &size, why);
 
 	if (err)
 		return err;
-	if (le16_load(super + EXT4_MAGIC_AT) != 0xef53)
+	if (!ext4_bytes(super, &bytes))
 		return err_set(
 			why, 0,
 			"image %s: not an ext4 file system (make one with 'spore image import')",
 			path);
+	if (bytes > size)
+		return err_set(
+			why, 0,
+			"image %s: the file is truncated: %llu bytes of a file system of %llu",
+			path, (unsigned long long)size, (unsigned long long)bytes);
 	return 0;
 }

@@ -41,6 +41,7 @@ int life_files_find(struct life_files *out, struct errmsg *why);
 /*
  * life_check_kernel(), life_check_image(), life_check_initrd() - look at a file before a VM is started for it
  * So that the common mistakes get a sentence about the file rather than a guest that does not boot.
+ * An image that is shorter than its superblock says is refused too.
  * Return: 0; -EINVAL, -EISDIR, -errno of open.
  */
 int life_check_kernel(const char *path, struct errmsg *why);

@@ -84,6 +84,15 @@ run_says image_bad_name "'No!' is no name for an image: small letters, digits, '
 run_says image_empty "image $work/empty: the file is empty" "${good[@]}" --image "$work/empty" -- true
 run_says image_garbage "image $work/garbage: not an ext4 file system (make one with 'spore image import')" \
 	"${good[@]}" --image "$work/garbage" -- true
+if command -v mke2fs >/dev/null; then
+	truncate -s 8M "$work/cut.ext4"
+	mke2fs -q -t ext4 "$work/cut.ext4"
+	truncate -s 4M "$work/cut.ext4"
+	run_says image_truncated "image $work/cut.ext4: the file is truncated: 4194304 bytes of a file system of 8388608" \
+		"${good[@]}" --image "$work/cut.ext4" -- true
+else
+	echo "skip run_image_truncated: no mke2fs"
+fi
 run_says vmm_missing "spore-vmm $work/none: No such file or directory" "${good[@]}" --vmm "$work/none" -- true
 
 # KVM

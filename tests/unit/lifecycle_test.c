@@ -16,6 +16,7 @@
 
 #include <cmocka.h>
 
+#include "base/bytes.h"
 #include "base/cleanup.h"
 #include "supervisor/lifecycle/files.h"
 #include "supervisor/lifecycle/ring.h"
@@ -302,6 +303,43 @@ static void life_check_kernel__garbage__says_so(void **state)
 	assert_string_equal(why.text, "kernel /nonexistent: No such file or directory");
 }
 
+/* A superblock of `blocks` blocks of 1024 << log bytes in a file of 4096 bytes. */
+static int check_super(uint64_t blocks, uint32_t log, uint32_t incompat, struct errmsg *why)
+{
+	uint8_t file[4096] = {0}, *super = file + 1024;
+
+	le32_store(super + 0x4, (uint32_t)blocks);
+	le32_store(super + 0x18, log);
+	le16_store(super + 0x38, 0xef53);
+	le32_store(super + 0x60, incompat);
+	le32_store(super + 0x150, (uint32_t)(blocks >> 32));
+	int fd = open(image, O_WRONLY | O_TRUNC);
+
+	assert_true(fd >= 0);
+	assert_int_equal(write(fd, file, sizeof(file)), sizeof(file));
+	close(fd);
+	return life_check_image(image, why);
+}
+
+static void life_check_image__size_in_superblock__compared_with_the_file(void **state)
+{
+	struct errmsg why;
+	char text[200];
+
+	(void)state;
+	assert_int_equal(check_super(4, 0, 0, &why), 0);
+	assert_int_equal(check_super(1, 2, 0x80, &why), 0);
+	assert_int_equal(check_super(5, 0, 0, &why), -EINVAL);
+	snprintf(text, sizeof(text),
+		 "image %s: the file is truncated: 4096 bytes of a file system of 5120", image);
+	assert_string_equal(why.text, text);
+	assert_int_equal(check_super(UINT64_C(1) << 32, 0, 0, &why), 0); /* no 64 bits: 0 blocks */
+	assert_int_equal(check_super(UINT64_C(1) << 32, 0, 0x80, &why), -EINVAL);
+	assert_int_equal(check_super(UINT64_MAX, 6, 0x80, &why), -EINVAL); /* wraps */
+	assert_int_equal(check_super(1, 7, 0, &why), -EINVAL);
+	assert_int_equal(check_super(1, UINT32_MAX, 0, &why), -EINVAL);
+}
+
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 
 int main(void)
@@ -319,6 +357,7 @@ int main(void)
 		TEST(life_vm__parent_killed__vmm_gone),
 		TEST(life_ring_tail__wraps_and_escapes__last_lines),
 		TEST(life_check_kernel__garbage__says_so),
+		TEST(life_check_image__size_in_superblock__compared_with_the_file),
 	};
 	return cmocka_run_group_tests_name("lifecycle", tests, NULL, NULL);
 }
