@@ -3,12 +3,14 @@
 
 #include <errno.h>
 #include <signal.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
+#include "base/fnv.h"
 
 /*
  * Where Intel's VMX keeps the three pages of its real-mode task segment when it lacks "unrestricted
@@ -39,6 +41,19 @@ static int kvm_split_irqchip(struct kvm_vm *vm, struct errmsg *why)
 	return 0;
 }
 
+/*
+ * A pending exception then keeps its payload (CR2, DR6), and a pending shutdown is told, in a vCPU's events:
+ * neither is acted upon behind our back when state is read.  Kernels without them do the former.
+ */
+static void kvm_exact_events(const struct kvm_vm *vm)
+{
+	struct kvm_enable_cap payload = {.cap = KVM_CAP_EXCEPTION_PAYLOAD, .args = {1}};
+	struct kvm_enable_cap fault = {.cap = KVM_CAP_X86_TRIPLE_FAULT_EVENT, .args = {1}};
+
+	(void)ioctl(vm->fd, KVM_ENABLE_CAP, &payload);
+	(void)ioctl(vm->fd, KVM_ENABLE_CAP, &fault);
+}
+
 int kvm_vm_create(struct kvm_vm *vm, int dev_fd, struct errmsg *why)
 {
 	*vm = (struct kvm_vm){.dev_fd = dev_fd, .fd = -1};
@@ -67,6 +82,7 @@ int kvm_vm_create(struct kvm_vm *vm, int dev_fd, struct errmsg *why)
 		vm->fd = -1;
 		return err;
 	}
+	kvm_exact_events(vm);
 	steal_fd(&fd);
 	return 0;
 }
@@ -171,7 +187,8 @@ int kvm_vcpu_create(struct kvm_vcpu *vcpu, const struct kvm_vm *vm, unsigned id,
 	void *run = mmap(NULL, vm->run_size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 	if (run == MAP_FAILED)
 		return err_set(why, errno, "mmap of vCPU %u's run page", id);
-	*vcpu = (struct kvm_vcpu){.fd = steal_fd(&fd), .run_size = vm->run_size, .run = run};
+	*vcpu = (struct kvm_vcpu){
+		.fd = steal_fd(&fd), .id = id, .run_size = vm->run_size, .run = run};
 	return 0;
 }
 
@@ -181,11 +198,22 @@ void kvm_vcpu_destroy(struct kvm_vcpu *vcpu)
 		munmap(vcpu->run, vcpu->run_size);
 	if (vcpu->fd >= 0)
 		close(vcpu->fd);
+	free(vcpu->cpuid);
 	*vcpu = (struct kvm_vcpu){.fd = -1};
 }
 
 int kvm_vcpu_set_cpuid(struct kvm_vcpu *vcpu, const struct cpuid_table *cpuid, struct errmsg *why)
 {
+	size_t bytes = cpuid->nent * sizeof(cpuid->entry[0]);
+	struct cpuid_kept *kept = malloc(sizeof(*kept) + bytes);
+
+	if (!kept)
+		return err_set(why, ENOMEM, "CPUID");
+	kept->nent = cpuid->nent;
+	memcpy(kept->entry, cpuid->entry, bytes);
+	kept->hash = fnv1a(kept->entry, bytes);
+	free(vcpu->cpuid);
+	vcpu->cpuid = kept;
 	return ioctl(vcpu->fd, KVM_SET_CPUID2, cpuid) ? err_set(why, errno, "KVM_SET_CPUID2") : 0;
 }
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * kvm.h - the KVM objects of one VM; kvm.c is the only file of the product that calls KVM ioctls
+ * kvm.h - the KVM objects of one VM; kvm.c and kvm_state.c are the only files of the product that call KVM
  *
  * Order matters: on Linux 6.18 a memory slot set after the first device on the I/O bus (PIC, IOAPIC,
  * PIT, ioeventfd) waits 7 ms for an SRCU grace period.  So: VM, split irqchip, memory slots, vCPUs, and
@@ -27,17 +27,40 @@ struct cpuid_table {
 	struct kvm_cpuid_entry2 entry[KVM_CPUID_MAX];
 };
 
+/* A table as a vCPU was given it. */
+struct cpuid_kept {
+	uint64_t hash; /* FNV-1a of the entries */
+	uint32_t nent;
+	struct kvm_cpuid_entry2 entry[];
+};
+
+#define KVM_MSR_MAX 256 /* that KVM takes in one call, and more than a vCPU's state has */
+
+/* What of a vCPU's state this host's KVM knows: kvm_state.h.  Const once a vCPU has been made. */
+struct kvm_state_caps {
+	bool sregs2, xsave2, tsc_control, clock_realtime, tsc_offset;
+	bool tsc_fixed;      /* guests see the host's TSC: whatever is set is taken and ignored */
+	uint32_t xsave_size; /* bytes */
+	uint32_t tsc_khz;    /* the host's */
+	uint32_t msr_count;
+	uint32_t msr[KVM_MSR_MAX]; /* in the order of msr.h */
+};
+
 struct kvm_vm {
 	int dev_fd;      /* /dev/kvm, borrowed */
 	int fd;          /* the VM */
 	size_t run_size; /* bytes of a vCPU's run page area */
 	bool tsc_deadline;
+	struct kvm_state_caps state;
 };
 
 struct kvm_vcpu {
 	int fd;
+	unsigned id;
 	size_t run_size;
 	struct kvm_run *run;
+	struct cpuid_kept *cpuid; /* NULL: none yet */
+	uint32_t tsc_khz;         /* 0: the host's */
 };
 
 /* One MSI that a GSI stands for; `on` false: the pin leads nowhere. */
@@ -66,6 +89,7 @@ int kvm_supported_cpuid(int dev_fd, struct cpuid_table *out, struct errmsg *why)
 int kvm_vcpu_create(struct kvm_vcpu *vcpu, const struct kvm_vm *vm, unsigned id,
 		    struct errmsg *why);
 void kvm_vcpu_destroy(struct kvm_vcpu *vcpu);
+/* Keeps a copy too, for the vCPU's state: allocates. */
 int kvm_vcpu_set_cpuid(struct kvm_vcpu *vcpu, const struct cpuid_table *cpuid, struct errmsg *why);
 int kvm_vcpu_set_sregs(struct kvm_vcpu *vcpu, const struct kvm_sregs *sregs, struct errmsg *why);
 int kvm_vcpu_get_sregs(struct kvm_vcpu *vcpu, struct kvm_sregs *sregs, struct errmsg *why);

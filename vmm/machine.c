@@ -14,6 +14,7 @@
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "vmm/devices.h"
+#include "vmm/kvm_state.h"
 #include "vmm/layout.h"
 #include "vmm/start.h"
 
@@ -76,7 +77,7 @@ static int machine_create_vcpus(struct vmm *m, const struct vmm_config *cfg, str
 	int err = kvm_supported_cpuid(cfg->kvm_fd, host, why);
 	for (unsigned i = 0; !err && i < m->cpus; i++)
 		err = vcpu_create(&m->vcpu[i], m, i, host, why);
-	return err;
+	return err ? err : kvm_state_probe(&m->kvm, &m->vcpu[0].kvm, why);
 }
 
 static int machine_build(struct vmm *m, const struct vmm_config *cfg, struct errmsg *why)
