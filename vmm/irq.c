@@ -59,3 +59,8 @@ int irq_route(struct irq *irq, unsigned gsi, const struct kvm_route *route)
 	/* Only lines that exist can be raised: the others need no routing table of KVM's. */
 	return irq->fd[gsi] < 0 ? 0 : kvm_vm_set_routes(irq->vm, irq->route);
 }
+
+int irq_reroute(const struct irq *irq)
+{
+	return kvm_vm_set_routes(irq->vm, irq->route);
+}

@@ -27,5 +27,10 @@ int irq_line(struct irq *irq, unsigned gsi, struct errmsg *why);
 int irq_bind(struct irq *irq, struct errmsg *why);
 /* vCPU thread, IOAPIC lock held: the pin now sends this message, or (on false) nothing.  0 or -errno. */
 int irq_route(struct irq *irq, unsigned gsi, const struct kvm_route *route);
+/*
+ * ctl thread, vCPUs parked: gives all routes to `irq->vm` again, for when another KVM VM has been put in its
+ * place.  0 or -errno.
+ */
+int irq_reroute(const struct irq *irq);
 
 #endif
