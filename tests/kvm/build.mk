@@ -17,6 +17,11 @@ $(B)/tests/kvm/%: tests/kvm/%.c $(B)/libspore.a $(GUESTS)
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS_ALL) -DGUEST_DIR='"$(B)/tests/kvm/guest"' -o $@ $< $(B)/libspore.a -lcmocka $(VMM_LIBS) -ljansson
 
+# These look at parts that the library does not show.
+$(B)/tests/kvm/state_test: $(B)/tests/kvm/%: tests/kvm/%.c $(CORE_LIB) $(GUESTS)
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS_ALL) -DGUEST_DIR='"$(B)/tests/kvm/guest"' -o $@ $< $(CORE_LIB) -lcmocka $(VMM_LIBS) -ljansson
+
 .PHONY: kvm-build kvm-tests
 kvm-build: $(GUESTS) $(KVM)
 kvm-tests: $(KVM)
