@@ -7,16 +7,15 @@
  */
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/random.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <sys/statvfs.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "agent/client.h"
+#include "agent/hygiene.h"
 #include "agent/proc.h"
 #include "base/cleanup.h"
 
@@ -61,18 +60,11 @@ static uint64_t meminfo(const char *text, const char *key)
 	return at ? strtoull(at + strlen(key), NULL, 10) * 1024 : 0;
 }
 
-static int64_t realtime_ns(void)
-{
-	struct timespec ts;
-	clock_gettime(CLOCK_REALTIME, &ts);
-	return (int64_t)ts.tv_sec * 1000000000 + ts.tv_nsec;
-}
-
 static void metrics(struct client *client)
 {
 	struct agent *agent = client->agent;
 	struct agent_metrics_ok m = {.uptime_ms = now_ms(),
-				     .realtime_ns = realtime_ns(),
+				     .realtime_ns = hygiene_now(),
 				     .proc_count = proc_alive(agent)};
 	char text[4096];
 	struct statvfs fs;
@@ -103,45 +95,20 @@ static void metrics(struct client *client)
 static void set_clock(struct client *client, const void *payload)
 {
 	struct agent_clock m;
-	struct agent_clock_ok ok = {.before_ns = realtime_ns()};
+	struct agent_clock_ok ok;
 
 	memcpy(&m, payload, sizeof(m));
-	if (m.realtime_ns < 0) {
-		client_error(client, EINVAL, AGENT_STAGE_SYSTEM, "clock: a time before 1970");
-		return;
-	}
-	/* Both are >= 0: the difference cannot overflow. */
-	uint64_t off = (uint64_t)llabs(m.realtime_ns - ok.before_ns);
-	ok.stepped = off > m.threshold_ns;
-	if (ok.stepped) {
-		struct timespec ts = {.tv_sec = m.realtime_ns / 1000000000,
-				      .tv_nsec = (long)(m.realtime_ns % 1000000000)};
-		if (clock_settime(CLOCK_REALTIME, &ts) < 0) {
-			int err = errno;
-			client_error(client, err, AGENT_STAGE_SYSTEM, "clock: %s", strerror(err));
-			return;
-		}
-	}
-	ok.after_ns = realtime_ns();
-	client_put(client, AGENT_CLOCK_OK, 0, &ok, NULL, 0);
-}
-
-static int add_entropy(const uint8_t *data, size_t len)
-{
-	/* struct rand_pool_info: bits, bytes, data */
-	int pool[2 + AGENT_ENTROPY_MAX / sizeof(int)] = {(int)len * 8, (int)len};
-	cleanup_close int fd = open("/dev/urandom", O_RDWR | O_CLOEXEC);
-
-	static_assert(sizeof(struct rand_pool_info) == 2 * sizeof(int), "linux/random.h");
-	memcpy(pool + 2, data, len);
-	if (fd < 0 || ioctl(fd, RNDADDENTROPY, pool) < 0)
-		return -errno;
-	return ioctl(fd, RNDRESEEDCRNG) < 0 ? -errno : 0;
+	int err = hygiene_clock(m.realtime_ns, m.threshold_ns, &ok);
+	if (err < 0)
+		client_error(client, err, AGENT_STAGE_SYSTEM, "clock: %s",
+			     m.realtime_ns < 0 ? "a time before 1970" : strerror(-err));
+	else
+		client_put(client, AGENT_CLOCK_OK, 0, &ok, NULL, 0);
 }
 
 static void reseed(struct client *client, const struct agent_frame *frame, const uint8_t *payload)
 {
-	int err = add_entropy(payload, frame->len);
+	int err = hygiene_entropy(payload, frame->len);
 
 	if (err < 0)
 		client_error(client, err, AGENT_STAGE_SYSTEM, "reseed: %s", strerror(-err));

@@ -1,14 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * system.c - requests of the machine that may block, each in a child of its own (worker.h), as root:
- * identity (files of /etc), freeze and thaw (wait for writers), forward (as long as it lasts)
+ * identity and wake (files of /etc), freeze and thaw (wait for writers), forward (as long as it lasts)
  *
  * Freeze is bounded three ways: the client's connection ends, THAW comes, or the timeout is over;
  * whichever is first thaws.  One freeze at a time, so that a late thaw cannot undo a newer freeze.
  */
 #include "agent/worker.h"
 
-#include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/fs.h>
@@ -24,69 +23,63 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "agent/hygiene.h"
 #include "base/cleanup.h"
 
 #define FORWARD_CHUNK      65536
 #define THAW_WAIT_MS       5000
 #define CONNECT_DEFAULT_MS 5000
 
-/* --- identity --------------------------------------------------------------------------------- */
+/* --- identity, wake --------------------------------------------------------------------------- */
 
-static int replace_file(const char *folder, const char *name, const char *line, mode_t mode)
+static void check_names(struct worker *w, const char *hostname, const char *machine_id)
 {
-	char path[AGENT_PATH_MAX], temp[AGENT_PATH_MAX + 8];
+	const char *why;
 
-	if ((size_t)snprintf(path, sizeof(path), "%s/%s", folder, name) >= sizeof(path))
-		return -ENAMETOOLONG;
-	snprintf(temp, sizeof(temp), "%s.new", path);
-	unlink(temp);
-	cleanup_close int fd =
-		open(temp, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, mode);
-	if (fd < 0)
-		return -errno;
-	int err = fchmod(fd, mode) < 0 || dprintf(fd, "%s\n", line) < 0 || fsync(fd) < 0 ||
-				  rename(temp, path) < 0
-			  ? -errno
-			  : 0;
+	if (hygiene_check_names(hostname, machine_id, &why) < 0)
+		worker_fail(w, EINVAL, AGENT_STAGE_SYSTEM, "%s", why);
+}
+
+static void set_names(struct worker *w, const char *hostname, const char *machine_id)
+{
+	const char *why;
+	int err = hygiene_set_names(w->agent->etc, hostname, machine_id, &why);
+
 	if (err < 0)
-		unlink(temp);
-	return err;
-}
-
-static bool hostname_ok(const char *name)
-{
-	size_t len = strlen(name);
-
-	for (size_t i = 0; i < len; i++) {
-		if (!isalnum((unsigned char)name[i]) && name[i] != '-' && name[i] != '.')
-			return false;
-	}
-	return len <= 64 && name[0] != '-' && name[0] != '.';
-}
-
-static bool machine_id_ok(const char *id)
-{
-	return strlen(id) == 32 && strspn(id, "0123456789abcdef") == 32;
+		worker_fail(w, err, AGENT_STAGE_SYSTEM, "%s: %s", why, strerror(-err));
 }
 
 void identity_request(struct worker *w, const char *hostname, const char *machine_id)
 {
-	const char *etc = w->agent->etc;
-
-	if (hostname[0] && !hostname_ok(hostname))
-		worker_fail(w, EINVAL, AGENT_STAGE_SYSTEM,
-			    "hostname: letters, digits, - and . only");
-	if (machine_id[0] && !machine_id_ok(machine_id))
-		worker_fail(w, EINVAL, AGENT_STAGE_SYSTEM, "machine-id: 32 lower-case hex digits");
-	if (hostname[0] && sethostname(hostname, strlen(hostname)) < 0)
-		worker_fail(w, errno, AGENT_STAGE_SYSTEM, "hostname: %s", strerror(errno));
-	int err = hostname[0] ? replace_file(etc, "hostname", hostname, 0644) : 0;
-	if (err < 0 && err != -EROFS)
-		worker_fail(w, err, AGENT_STAGE_SYSTEM, "hostname file: %s", strerror(-err));
-	err = machine_id[0] ? replace_file(etc, "machine-id", machine_id, 0444) : 0;
-	if (err < 0)
-		worker_fail(w, err, AGENT_STAGE_SYSTEM, "machine-id file: %s", strerror(-err));
+	check_names(w, hostname, machine_id);
+	set_names(w, hostname, machine_id);
 	worker_value(w, AGENT_OK, 0);
+}
+
+/* The clock first: the time in the request grows old. */
+void wake_request(struct worker *w, const struct agent_wake *wake, const char *hostname,
+		  const char *machine_id)
+{
+	struct agent_clock_ok clock;
+
+	check_names(w, hostname, machine_id);
+	int err = hygiene_clock(wake->realtime_ns, wake->threshold_ns, &clock);
+	if (err < 0)
+		worker_fail(w, err, AGENT_STAGE_SYSTEM, "clock: %s", strerror(-err));
+	err = hygiene_entropy(wake->entropy, sizeof(wake->entropy));
+	if (err < 0)
+		worker_fail(w, err, AGENT_STAGE_SYSTEM, "reseed: %s", strerror(-err));
+	set_names(w, hostname, machine_id);
+
+	const struct agent_wake_ok ok = {
+		.before_ns = clock.before_ns,
+		.after_ns = clock.after_ns,
+		.generation = wake->generation,
+		.done = (clock.stepped ? AGENT_WOKE_STEPPED : 0) | AGENT_WOKE_RESEEDED |
+			(hostname[0] ? AGENT_WOKE_HOSTNAME : 0) |
+			(machine_id[0] ? AGENT_WOKE_MACHINE_ID : 0),
+	};
+	worker_send(w, AGENT_WAKE_OK, &ok, NULL, 0);
 }
 
 /* --- freeze, thaw ----------------------------------------------------------------------------- */

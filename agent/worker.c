@@ -203,6 +203,7 @@ static void serve(struct worker *w, const struct agent_frame *frame, const uint8
 {
 	struct agent_forward forward;
 	struct agent_freeze freeze;
+	struct agent_wake wake;
 	size_t len;
 	const uint8_t *tail = agent_msg_tail(frame, payload, &len);
 
@@ -214,6 +215,11 @@ static void serve(struct worker *w, const struct agent_frame *frame, const uint8
 	case AGENT_IDENTITY:
 		identity_request(w, agent_msg_string(frame, payload, 0),
 				 agent_msg_string(frame, payload, 1));
+		break;
+	case AGENT_WAKE:
+		memcpy(&wake, payload, sizeof(wake));
+		wake_request(w, &wake, agent_msg_string(frame, payload, 0),
+			     agent_msg_string(frame, payload, 1));
 		break;
 	case AGENT_FREEZE:
 		memcpy(&freeze, payload, sizeof(freeze));

@@ -50,6 +50,8 @@ ssize_t worker_read_raw(struct worker *w, void *buf, size_t cap);
 void file_request(struct worker *w, const struct agent_frame *frame, const uint8_t *payload);
 void forward_request(struct worker *w, const struct agent_forward *forward);
 void identity_request(struct worker *w, const char *hostname, const char *machine_id);
+void wake_request(struct worker *w, const struct agent_wake *wake, const char *hostname,
+		  const char *machine_id);
 void freeze_request(struct worker *w, const struct agent_freeze *freeze, const char *paths,
 		    size_t len);
 void thaw_request(struct worker *w);

@@ -213,6 +213,20 @@ static int check_freeze(const void *payload)
 	return verdict(!m.rsvd && m.timeout_ms >= 1 && m.timeout_ms <= AGENT_FREEZE_MS_MAX);
 }
 
+static int check_wake(const void *payload)
+{
+	struct agent_wake m;
+	memcpy(&m, payload, sizeof(m));
+	return verdict(m.realtime_ns >= 0 && zero(m.rsvd, sizeof(m.rsvd)));
+}
+
+static int check_wake_ok(const void *payload)
+{
+	struct agent_wake_ok m;
+	memcpy(&m, payload, sizeof(m));
+	return verdict(!(m.done & ~AGENT_WOKE_ALL) && !m.rsvd);
+}
+
 static int check_power(const void *payload)
 {
 	struct agent_power m;
@@ -281,6 +295,8 @@ static const struct msg_shape shapes[] = {
 	SHAPE(FREEZE, CLIENT, FIXED(agent_freeze, check_freeze), .tail = TAIL_LIST, .request = true),
 	SHAPE(THAW, CLIENT, .request = true),
 	SHAPE(POWER, CLIENT, FIXED(agent_power, check_power), .request = true),
+	SHAPE(WAKE, CLIENT, FIXED(agent_wake, check_wake), STRINGS(2), .request = true),
+	SHAPE(WAKE_OK, AGENT, FIXED(agent_wake_ok, check_wake_ok)),
 };
 /* clang-format on */
 

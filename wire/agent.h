@@ -33,6 +33,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "wire/agent_wake.h"
+
 #define AGENT_PORT       1024u /* the agent listens here (AF_VSOCK) */
 #define AGENT_READY_PORT 1025u /* doorbell: one connect to CID 2 when it listens; answer ignored */
 #define AGENT_HOST_CID   2u    /* the only peer the agent talks to */
@@ -126,6 +128,8 @@ enum agent_msg {
 	AGENT_FREEZE = 0x78,   /* -> OK {file systems frozen}; thawed by THAW, close or timeout */
 	AGENT_THAW = 0x79,     /* -> OK */
 	AGENT_POWER = 0x7a,    /* -> OK, then the machine goes down */
+	AGENT_WAKE = 0x7b,     /* clock, entropy and names at once (agent_wake.h) -> WAKE_OK */
+	AGENT_WAKE_OK = 0x7c,
 };
 
 enum agent_stream {

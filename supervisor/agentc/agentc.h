@@ -275,6 +275,28 @@ int agentc_reseed(struct agentc *at, const void *entropy, size_t len, struct err
 int agentc_identity(struct agentc *at, const char *hostname, const char *machine_id,
 		    struct errmsg *why);
 /* Return: a descriptor; the file systems stay frozen until it is closed, THAW, or the timeout. */
+
+struct agentc_wake {
+	uint64_t threshold_ns;  /* the wall clock is stepped when it is further off */
+	uint64_t generation;    /* of the caller's counting */
+	const char *hostname;   /* NULL or "" leaves it as it is */
+	const char *machine_id; /* likewise; 32 lower-case hex digits */
+};
+
+struct agentc_woke {
+	uint32_t done;               /* AGENT_WOKE_* */
+	int64_t before_ns, after_ns; /* the guest's wall clock, around the step */
+	uint64_t round_trip_ns; /* of the request alone; the clock is late by at most so much */
+};
+
+/*
+ * agentc_wake() - make a guest that was asleep, or is a copy, fit for use, in one operation
+ * Steps the clock to this host's, reseeds from 64 random bytes drawn here, sets the names.  Returns when the agent
+ * has said that all of it is done; until then the guest is not to be handed out.  May be repeated after an error.
+ * Return: 0; -ENAMETOOLONG; -EPROTO an agent that knows no WAKE, or another's answer; -errno.
+ */
+int agentc_wake(struct agentc *at, const struct agentc_wake *wake, struct agentc_woke *out,
+		struct errmsg *why);
 int agentc_freeze(struct agentc *at, const char *const *paths, unsigned count, uint32_t timeout_ms,
 		  struct errmsg *why);
 int agentc_thaw(struct agentc *at, struct errmsg *why);

@@ -85,12 +85,14 @@ static void call(uint8_t which, struct agentc *at)
 	struct agentc_entry entry;
 	struct agent_metrics_ok metrics;
 	struct agent_clock_ok clock;
+	const struct agentc_wake wake = {.threshold_ns = UINT64_MAX, .generation = 7};
+	struct agentc_woke woke;
 	struct agent_pong pong;
 	struct errmsg why = {""};
 	char buf[300];
 	int fd;
 
-	switch (which % 12) {
+	switch (which % 13) {
 	case 0: session(at); break;
 	case 1: agentc_stat(at, &f, &entry, &why); break;
 	case 2: agentc_list(at, &f, on_entry, NULL, &why); break;
@@ -102,6 +104,7 @@ static void call(uint8_t which, struct agentc *at)
 	case 8: agentc_clock(at, UINT64_MAX, &clock, &why); break;
 	case 9: agentc_ping(at, &pong, buf, &why); break;
 	case 10: agentc_xattr_get(at, &f, buf, sizeof(buf), &why); break;
+	case 12: agentc_wake(at, &wake, &woke, &why); break;
 	default:
 		fd = agentc_forward(at, 80, 0, &why);
 		if (fd >= 0)

@@ -412,6 +412,56 @@ static void machine__identity__writes_files(void **state)
 	assert_int_equal(agentc_identity(&at, "bad name", "", &why), -EINVAL);
 }
 
+static void machine__wake__all_at_once_and_confirmed(void **state)
+{
+	struct agentc at = agent_at();
+	char path[200], line[64] = "";
+	struct agentc_woke woke;
+	/* An hour, and no host name: they would be this machine's. */
+	struct agentc_wake wake = {.threshold_ns = 3600000000000,
+				   .generation = 12345,
+				   .machine_id = "fedcba9876543210fedcba9876543210"};
+	struct errmsg why;
+
+	(void)state;
+	if (geteuid() != 0)
+		skip();
+	assert_int_equal(agentc_wake(&at, &wake, &woke, &why), 0);
+	assert_int_equal(woke.done, AGENT_WOKE_RESEEDED | AGENT_WOKE_MACHINE_ID);
+	assert_true(woke.after_ns >= woke.before_ns);
+	assert_true(woke.before_ns > 1500000000000000000);
+	snprintf(path, sizeof(path), "%s/machine-id", harness.dir);
+	FILE *f = fopen(path, "re");
+	assert_non_null(f);
+	assert_non_null(fgets(line, sizeof(line), f));
+	fclose(f);
+	assert_string_equal(line, "fedcba9876543210fedcba9876543210\n");
+	wake.machine_id = NULL;
+	assert_int_equal(agentc_wake(&at, &wake, &woke, &why), 0);
+	assert_int_equal(woke.done, AGENT_WOKE_RESEEDED);
+}
+
+/* Names are looked at before anything is done. */
+static void machine__wake_bad_names__refused(void **state)
+{
+	struct agentc at = agent_at();
+	char longer[AGENT_NAME_MAX + 1];
+	struct agentc_woke woke;
+	struct agentc_wake wake = {.threshold_ns = 3600000000000, .hostname = "bad name"};
+	struct errmsg why;
+
+	(void)state;
+	assert_int_equal(agentc_wake(&at, &wake, &woke, &why), -EINVAL);
+	assert_string_equal(why.text, "hostname: letters, digits, - and . only");
+	wake = (struct agentc_wake){.machine_id = "0123"};
+	assert_int_equal(agentc_wake(&at, &wake, &woke, &why), -EINVAL);
+	assert_string_equal(why.text, "machine-id: 32 lower-case hex digits");
+	memset(longer, 'a', sizeof(longer) - 1);
+	longer[sizeof(longer) - 1] = '\0';
+	wake = (struct agentc_wake){.hostname = longer};
+	assert_int_equal(agentc_wake(&at, &wake, &woke, &why), -ENAMETOOLONG);
+}
+
 static void machine__freeze_bad_path__error_and_nothing_frozen(void **state)
 {
 	struct agentc at = agent_at();
@@ -648,6 +698,8 @@ int main(void)
 		cmocka_unit_test(machine__clock_within_threshold__not_stepped),
 		cmocka_unit_test(machine__reseed__accepted),
 		cmocka_unit_test(machine__identity__writes_files),
+		cmocka_unit_test(machine__wake__all_at_once_and_confirmed),
+		cmocka_unit_test(machine__wake_bad_names__refused),
 		cmocka_unit_test(machine__freeze_bad_path__error_and_nothing_frozen),
 		cmocka_unit_test(machine__power__refused_when_not_init),
 		cmocka_unit_test(forward__half_close__answer_comes_after),

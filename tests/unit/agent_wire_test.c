@@ -124,6 +124,17 @@ static void pages_of_the_machine(void)
 	page(AGENT_POWER, 0, &power, NULL, 0);
 }
 
+static void pages_of_waking(void)
+{
+	struct agent_wake wake = {1700000000000000000, 50000000, 7, {1, 2, 3}, {0}};
+	struct agent_wake_ok wake_ok = {1, 2, 7, AGENT_WOKE_STEPPED | AGENT_WOKE_RESEEDED, 0};
+
+	page(AGENT_WAKE, 0, &wake,
+	     TAIL("host\0"
+		  "00112233445566778899aabbccddeeff"));
+	page(AGENT_WAKE_OK, 0, &wake_ok, NULL, 0);
+}
+
 static void write_book(void)
 {
 	struct agent_hello hello = {AGENT_MAGIC, 1, 1, 0};
@@ -144,6 +155,7 @@ static void write_book(void)
 	pages_of_processes();
 	pages_of_files();
 	pages_of_the_machine();
+	pages_of_waking();
 }
 
 static void wire__version_1__bytes_are_the_golden_ones(void **state)
@@ -189,7 +201,7 @@ static void wire__every_message__passes_its_gate_and_no_shorter_one_does(void **
 			assert_int_equal(agent_msg_check(&cut, payload), -EPROTO);
 		}
 	}
-	assert_int_equal(count, 50);
+	assert_int_equal(count, 52);
 }
 
 static void wire__rsvd_flags_ranges__refused(void **state)
@@ -198,6 +210,8 @@ static void wire__rsvd_flags_ranges__refused(void **state)
 	struct agent_file file = {.flags = 0x100};
 	struct agent_power power = {3, 0};
 	struct agent_credit credit = {0};
+	struct agent_wake wake = {.rsvd = {[15] = 1}};
+	struct agent_wake_ok woke = {.done = 0x10};
 	struct agent_exit ended = {.how = AGENT_EXITED, .status = 256};
 	uint8_t out[512];
 
@@ -211,6 +225,15 @@ static void wire__rsvd_flags_ranges__refused(void **state)
 	assert_true(agent_msg_put(out, sizeof(out), AGENT_STAT, 0, &file, TAIL("\0\0")) > 0);
 	file.rsvd = 1;
 	assert_int_equal(agent_msg_put(out, sizeof(out), AGENT_STAT, 0, &file, TAIL("\0\0")),
+			 -EPROTO);
+	assert_int_equal(agent_msg_put(out, sizeof(out), AGENT_WAKE, 0, &wake, TAIL("\0")),
+			 -EPROTO);
+	wake = (struct agent_wake){.realtime_ns = -1};
+	assert_int_equal(agent_msg_put(out, sizeof(out), AGENT_WAKE, 0, &wake, TAIL("\0")),
+			 -EPROTO);
+	wake.realtime_ns = 0;
+	assert_true(agent_msg_put(out, sizeof(out), AGENT_WAKE, 0, &wake, TAIL("\0")) > 0);
+	assert_int_equal(agent_msg_put(out, sizeof(out), AGENT_WAKE_OK, 0, &woke, NULL, 0),
 			 -EPROTO);
 	assert_int_equal(agent_msg_put(out, sizeof(out), AGENT_POWER, 0, &power, NULL, 0), -EPROTO);
 	assert_int_equal(agent_msg_put(out, sizeof(out), AGENT_CREDIT, 1, &credit, NULL, 0),
