@@ -53,6 +53,16 @@ static inline void le64_store(void *p, uint64_t v)
 	memcpy(p, &v, sizeof(v));
 }
 
+static inline bool bytes_zero(const void *p, size_t len)
+{
+	const uint8_t *byte = p;
+
+	for (size_t i = 0; i < len; i++)
+		if (byte[i])
+			return false;
+	return true;
+}
+
 struct bytes_in {
 	const uint8_t *at;
 	size_t left;

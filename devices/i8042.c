@@ -167,3 +167,60 @@ void i8042_write(struct i8042 *kbd, uint64_t off, const void *buf, uint32_t len)
 	if (len && access_write(kbd, off, *(const uint8_t *)buf))
 		kbd->reset(kbd->ctx);
 }
+
+void i8042_save(struct i8042 *kbd, struct snap_i8042 *out)
+{
+	cleanup_unlock pthread_mutex_t *held = hold(&kbd->lock);
+	unsigned flags = (kbd->last_was_command ? SNAP_I8042_COMMAND : 0) |
+			 (kbd->full ? SNAP_I8042_FULL : 0);
+
+	*out = (struct snap_i8042){.config = kbd->config,
+				   .output_port = kbd->output_port,
+				   .wants_data = kbd->wants_data,
+				   .reply = kbd->reply,
+				   .flags = (uint8_t)flags,
+				   .noise = (uint8_t)kbd->noise};
+}
+
+static bool takes_data(uint8_t cmd)
+{
+	return cmd == CMD_WRITE_CONFIG || cmd == CMD_WRITE_OUTPUT || cmd == CMD_LOOP_KEYBOARD ||
+	       cmd == CMD_LOOP_AUX || cmd == CMD_SEND_AUX;
+}
+
+static int check_saved(const struct snap_i8042 *in, struct errmsg *why)
+{
+	const char *bad = NULL;
+
+	if (in->wants_data && !takes_data(in->wants_data))
+		bad = "command";
+	else if (!(in->output_port & OUTPUT_RESET))
+		bad = "output port";
+	else if (in->flags & ~(SNAP_I8042_COMMAND | SNAP_I8042_FULL))
+		bad = "flag";
+	else if (in->noise > I8042_NOISE)
+		bad = "count";
+	else if (in->rsvd)
+		bad = "reserved field";
+	if (!bad)
+		return 0;
+	err_set(why, 0, "saved keyboard controller has a bad %s", bad);
+	return -EBADMSG;
+}
+
+int i8042_load(struct i8042 *kbd, const struct snap_i8042 *in, struct errmsg *why)
+{
+	int err = check_saved(in, why);
+	if (err)
+		return err;
+
+	cleanup_unlock pthread_mutex_t *held = hold(&kbd->lock);
+	kbd->config = in->config;
+	kbd->output_port = in->output_port;
+	kbd->wants_data = in->wants_data;
+	kbd->reply = in->reply;
+	kbd->last_was_command = in->flags & SNAP_I8042_COMMAND;
+	kbd->full = in->flags & SNAP_I8042_FULL;
+	kbd->noise = in->noise;
+	return 0;
+}

@@ -18,6 +18,7 @@
 #include <stdint.h>
 
 #include "base/err.h"
+#include "wire/snap_dev.h"
 
 #define I8042_NOISE 32u /* bytes; Linux gives up after 16 */
 
@@ -31,5 +32,10 @@ void i8042_destroy(struct i8042 *kbd); /* NULL is fine */
 /* @off: 0 is port 0x60, 4 is port 0x64, others read 0xff.  Only the first byte of an access counts. */
 void i8042_read(struct i8042 *kbd, uint64_t off, void *buf, uint32_t len);
 void i8042_write(struct i8042 *kbd, uint64_t off, const void *buf, uint32_t len);
+
+void i8042_save(struct i8042 *kbd, struct snap_i8042 *out);
+/* @in: hostile; all of it is checked before anything changes.  Return: 0, -EBADMSG. */
+int i8042_load(struct i8042 *kbd, const struct snap_i8042 *in, struct errmsg *why)
+	__attribute__((warn_unused_result));
 
 #endif

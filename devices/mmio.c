@@ -12,11 +12,10 @@
  * register moves meanwhile.  The kick eventfds are read from create to destroy; a kick that no active
  * device is there to take is forgotten, and activation looks at every ring once.
  */
-#include "devices/mmio.h"
+#include "devices/mmio_int.h"
 
 #include <assert.h>
 #include <errno.h>
-#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -57,47 +56,6 @@ enum {
 #define MMIO_VERSION   2u
 #define MMIO_VENDOR_ID 0x524f5053u /* "SPOR" */
 
-/* Device status bits, virtio 1.2, 2.1. */
-#define STATUS_DRIVER_OK   4u
-#define STATUS_FEATURES_OK 8u
-#define STATUS_NEEDS_RESET 64u
-#define STATUS_WRITABLE    0x8fu /* ACKNOWLEDGE, DRIVER, DRIVER_OK, FEATURES_OK, FAILED */
-
-struct mmio_queue {
-	uint32_t num;
-	bool ready;
-	uint64_t desc, driver, device;
-};
-
-struct mmio_kick {
-	struct loop_event event;
-	struct mmio *mmio;
-	unsigned index;
-	int fd;
-};
-
-struct mmio {
-	/* const after create */
-	struct dev *dev;
-	struct loop *loop;
-	int irq_fd;
-	struct mmio_kick kick[DEV_QUEUE_MAX];
-
-	pthread_mutex_t lock; /* leaf: guards the registers */
-	pthread_cond_t changed;
-	bool changing; /* a reset or an activation is on its way through the io thread */
-	uint32_t status;
-	uint32_t device_features_sel, driver_features_sel, queue_sel;
-	uint64_t driver_features;
-	struct mmio_queue queue[DEV_QUEUE_MAX];
-
-	/* atomic */
-	uint32_t isr;
-	uint32_t config_generation;
-
-	bool quiesced; /* io */
-};
-
 static void signal_fd(int fd)
 {
 	uint64_t one = 1;
@@ -137,7 +95,7 @@ static void mmio_fire(struct loop_event *event)
 		dev->ops->kick(dev, kick->index);
 }
 
-static int mmio_take_queue(struct mmio *mmio, unsigned index)
+int mmio_take_queue(struct mmio *mmio, unsigned index)
 {
 	const struct mmio_queue *from = &mmio->queue[index];
 	struct vq *vq = &mmio->dev->queue[index];
@@ -200,6 +158,8 @@ void mmio_unquiesce(struct mmio *mmio)
 {
 	mmio->quiesced = false;
 	mmio->dev->ops->unquiesce(mmio->dev);
+	mmio_reassert(
+		mmio); /* the line may lead to another machine by now, or to this one for the first time */
 }
 
 /* --- vCPU threads: registers -------------------------------------------------------------------- */
@@ -335,12 +295,6 @@ static void mmio_clear(struct mmio *mmio)
 	memset(mmio->queue, 0, sizeof(mmio->queue));
 }
 
-static bool features_acceptable(const struct mmio *mmio)
-{
-	return (mmio->driver_features & VIRTIO_F_VERSION_1) &&
-	       !(mmio->driver_features & ~mmio->dev->offered);
-}
-
 /* Status bits are only ever added by the driver; 0 resets (2.1.1, 2.4). */
 static void write_status(struct mmio *mmio, uint32_t val)
 {
@@ -352,7 +306,8 @@ static void write_status(struct mmio *mmio, uint32_t val)
 		return;
 	}
 	uint32_t added = val & STATUS_WRITABLE & ~mmio->status;
-	if ((added & STATUS_FEATURES_OK) && !features_acceptable(mmio))
+	if ((added & STATUS_FEATURES_OK) &&
+	    !mmio_acceptable(mmio->driver_features, mmio->dev->offered))
 		added &= ~STATUS_FEATURES_OK;
 	if ((added & STATUS_DRIVER_OK) && !((mmio->status | added) & STATUS_FEATURES_OK))
 		added &= ~STATUS_DRIVER_OK;

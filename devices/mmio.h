@@ -53,6 +53,19 @@ void mmio_reassert(struct mmio *mmio);
 
 /* io thread (through loop_call): see dev_ops.  After quiesce no request is in flight and no kick is taken. */
 void mmio_quiesce(struct mmio *mmio);
+/* Looks at every ring, without waiting for a kick, and raises the line again if an interrupt is pending. */
 void mmio_unquiesce(struct mmio *mmio);
+
+/*
+ * mmio_save(), mmio_load() - the transport and its device as sections of `instance` (wire/snap_dev.h)
+ * ctl thread; save: quiesced, nothing changes.  load: into a transport that no driver has touched, quiesced
+ * or with a loop that has not turned yet, the guest's memory in place; it is quiesced afterwards, and goes on
+ * with mmio_unquiesce() when the interrupt controllers have been loaded too.
+ * @in: hostile.  After an error the transport can only be destroyed.
+ * Return: 0; -EBADMSG another kind of device, or what no driver can have left behind; the text names it.
+ */
+void mmio_save(const struct mmio *mmio, struct snap_out *out, unsigned instance);
+int mmio_load(struct mmio *mmio, const struct snap_in *in, unsigned instance, struct errmsg *why)
+	__attribute__((warn_unused_result));
 
 #endif

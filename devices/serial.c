@@ -10,7 +10,10 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/bytes.h"
 #include "base/cleanup.h"
+
+static_assert(SERIAL_RX_SIZE == SNAP_SERIAL_RX, "input");
 
 enum reg { DATA, IER, IIR_FCR, LCR, MCR, LSR, MSR, SCR };
 
@@ -297,4 +300,68 @@ void serial_write(struct serial *s, uint64_t off, const void *buf, uint32_t len)
 		struct after after = access_write(s, off + i, from[i]);
 		carry_out(s, &after);
 	}
+}
+
+/* --- snapshot ---------------------------------------------------------------------------------------- */
+void serial_save(struct serial *s, struct snap_serial *out)
+{
+	cleanup_unlock pthread_mutex_t *held = hold(&s->lock);
+	unsigned flags =
+		(s->overrun ? SNAP_SERIAL_OVERRUN : 0) | (s->tx_pending ? SNAP_SERIAL_THRE : 0);
+
+	*out = (struct snap_serial){.ier = s->ier,
+				    .lcr = s->lcr,
+				    .mcr = s->mcr,
+				    .scr = s->scr,
+				    .fcr = s->fcr,
+				    .flags = (uint8_t)flags,
+				    .divisor = s->divisor,
+				    .rx_count = (uint8_t)s->rx_count};
+	for (unsigned i = 0; i < s->rx_count; i++)
+		out->rx[i] = s->rx[(s->rx_head + i) % SERIAL_RX_SIZE];
+}
+
+static int check_saved(const struct snap_serial *in, struct errmsg *why)
+{
+	const char *bad = NULL;
+
+	if (in->ier & ~IER_MASK)
+		bad = "IER";
+	else if (in->mcr & ~MCR_MASK)
+		bad = "MCR";
+	else if (in->fcr && !(in->fcr & FCR_ENABLE))
+		bad = "FCR";
+	else if (in->flags & ~(SNAP_SERIAL_OVERRUN | SNAP_SERIAL_THRE))
+		bad = "flag";
+	else if (in->rx_count > SERIAL_RX_SIZE ||
+		 !bytes_zero(in->rx + in->rx_count, SERIAL_RX_SIZE - in->rx_count))
+		bad = "input";
+	else if (!bytes_zero(in->rsvd, sizeof(in->rsvd)))
+		bad = "reserved field";
+	if (!bad)
+		return 0;
+	err_set(why, 0, "saved serial port has a bad %s", bad);
+	return -EBADMSG;
+}
+
+int serial_load(struct serial *s, const struct snap_serial *in, struct errmsg *why)
+{
+	int err = check_saved(in, why);
+	if (err)
+		return err;
+
+	cleanup_unlock pthread_mutex_t *held = hold(&s->lock);
+	s->ier = in->ier;
+	s->lcr = in->lcr;
+	s->mcr = in->mcr;
+	s->scr = in->scr;
+	s->fcr = in->fcr;
+	s->divisor = in->divisor;
+	s->overrun = in->flags & SNAP_SERIAL_OVERRUN;
+	s->tx_pending = in->flags & SNAP_SERIAL_THRE;
+	memcpy(s->rx, in->rx, sizeof(s->rx));
+	s->rx_head = 0;
+	s->rx_count = in->rx_count;
+	s->raised = pending(s);
+	return 0;
 }

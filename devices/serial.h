@@ -21,6 +21,7 @@
 #include <stdint.h>
 
 #include "base/err.h"
+#include "wire/snap_dev.h"
 
 #define SERIAL_SIZE 8u /* bytes of port space */
 #define SERIAL_RX_SIZE \
@@ -49,5 +50,14 @@ size_t serial_feed(struct serial *serial, const uint8_t *bytes, size_t len);
 
 /* Raises the line again if an interrupt is pending (its IOAPIC pin was unmasked, or after a load). */
 void serial_reassert(struct serial *serial);
+
+void serial_save(struct serial *serial, struct snap_serial *out);
+/*
+ * serial_load() - become what was saved; serial_reassert() then raises what was pending
+ * @in: hostile; all of it is checked before anything changes
+ * Return: 0, -EBADMSG.
+ */
+int serial_load(struct serial *serial, const struct snap_serial *in, struct errmsg *why)
+	__attribute__((warn_unused_result));
 
 #endif

@@ -13,7 +13,8 @@
  *
  * Requests live in a fixed pool, handed out last-in first-out: memory that a queue depth was never seen
  * to need is never touched.  Reset and quiesce wait for what is in flight: after them nothing writes to
- * guest memory any more.  A rate limiter goes in front of vq_pop() in vblk_serve().
+ * guest memory any more.  A snapshot holds no requests, then, and what a ring still holds is looked at when
+ * the device goes on, here or in another machine.  A rate limiter goes in front of vq_pop() in vblk_serve().
  *
  * Thread: io; vblk_config_read() any.
  */
@@ -25,7 +26,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/bytes.h"
 #include "base/cleanup.h"
+#include "wire/snap_dev.h"
 
 /* Feature bits, 5.2.3. */
 #define F_SEG_MAX      (UINT64_C(1) << 2)
@@ -84,12 +87,18 @@ struct vblk_req {
 struct vblk {
 	struct dev dev;
 	/* const after create */
-	struct blk_backend *backend;
 	bool read_only, writeback;
-	struct blk_config config; /* little-endian */
+	struct blk_config
+		config; /* little-endian; what depends on the backend is filled in when it is read */
 	char serial[VBLK_ID_LEN];
 
+	/* atomic, written by io: sectors that the guest sees, sectors a discard should be aligned to */
+	uint64_t capacity;
+	uint32_t discard_grain;
+
 	/* io */
+	struct blk_backend *backend; /* or NULL */
+	bool loaded; /* until it goes on: the capacity is the one that the guest knows */
 	struct loop_task turn_end; /* signals, and serves again what was left in the ring */
 	bool more;                 /* the ring was left with requests in it */
 	bool quiet;                /* between quiesce and unquiesce */
@@ -101,6 +110,11 @@ struct vblk {
 static struct vblk *vblk_of(struct dev *dev)
 {
 	return container_of(dev, struct vblk, dev);
+}
+
+static const struct vblk *vblk_of_const(const struct dev *dev)
+{
+	return (const void *)((const char *)dev - offsetof(struct vblk, dev));
 }
 
 static struct vq *vblk_vq(struct vblk *blk)
@@ -179,7 +193,7 @@ static void vblk_done(struct blk_op *op, int err)
 /* --- guest side: its beginning, by type ----------------------------------------------------------- */
 static bool in_disk(const struct vblk *blk, uint64_t sector, uint64_t bytes)
 {
-	uint64_t sectors = blk->backend->size / BLK_SECTOR;
+	uint64_t sectors = blk->backend ? blk->backend->size / BLK_SECTOR : 0;
 	return sector <= sectors && bytes / BLK_SECTOR <= sectors - sector;
 }
 
@@ -283,6 +297,10 @@ static void vblk_start(struct vblk_req *req)
 	hdr = (struct blk_hdr){.type = le32toh(hdr.type), .sector = le64toh(hdr.sector)};
 	req->type = hdr.type;
 	req->ranges = req->next_range = 0;
+	if (!blk->backend && hdr.type != T_GET_ID) {
+		vblk_finish(req, S_IOERR, 0);
+		return;
+	}
 	switch (hdr.type) {
 	case T_IN:
 	case T_OUT: vblk_io(req, &hdr); break;
@@ -337,7 +355,10 @@ static void vblk_kick(struct dev *dev, unsigned queue)
 {
 	assert(queue == 0);
 	assert(loop_here(dev->loop));
-	vblk_serve(vblk_of(dev));
+	if (vblk_serves(vblk_of(dev)))
+		vblk_serve(vblk_of(dev));
+	else
+		vblk_of(dev)->more = true; /* its backend is being exchanged */
 }
 
 static void vblk_turn_end(struct loop_task *task)
@@ -351,12 +372,15 @@ static void vblk_turn_end(struct loop_task *task)
 
 static void vblk_config_read(const struct dev *dev, uint32_t off, void *buf, uint32_t len)
 {
-	const struct vblk *blk = (const void *)((const char *)dev - offsetof(struct vblk, dev));
-	uint32_t size = sizeof(blk->config);
+	const struct vblk *blk = vblk_of_const(dev);
+	struct blk_config config = blk->config;
+	uint32_t size = sizeof(config);
 
+	config.capacity = htole64(__atomic_load_n(&blk->capacity, __ATOMIC_ACQUIRE));
+	config.discard_sector_alignment =
+		htole32(__atomic_load_n(&blk->discard_grain, __ATOMIC_ACQUIRE));
 	if (off < size)
-		memcpy(buf, (const uint8_t *)&blk->config + off,
-		       len < size - off ? len : size - off);
+		memcpy(buf, (const uint8_t *)&config + off, len < size - off ? len : size - off);
 }
 
 /* --- host side ---------------------------------------------------------------------------------- */
@@ -385,8 +409,115 @@ static void vblk_quiesce(struct dev *dev)
 static void vblk_unquiesce(struct dev *dev)
 {
 	vblk_of(dev)->quiet = false;
+	vblk_of(dev)->loaded = false;
 	if (dev->active)
 		vblk_serve(vblk_of(dev));
+}
+
+static void vblk_measure(struct vblk *blk)
+{
+	const struct blk_backend *backend = blk->backend;
+
+	__atomic_store_n(&blk->capacity, backend ? backend->size / BLK_SECTOR : 0,
+			 __ATOMIC_RELEASE);
+	__atomic_store_n(&blk->discard_grain, backend ? backend->grain / BLK_SECTOR : 1,
+			 __ATOMIC_RELEASE);
+}
+
+/* Whether `backend` can be what the disk says it is. */
+static int vblk_fits(const struct vblk *blk, const struct blk_backend *backend, struct errmsg *why)
+{
+	if (backend && backend->read_only && !blk->read_only)
+		return err_set(why, EROFS, "drive %s", blk->dev.id);
+	if (blk->loaded && backend && backend->size / BLK_SECTOR != blk->capacity)
+		return err_set(
+			why, EINVAL,
+			"drive %s: the guest knows a disk of %llu sectors, this one has %llu",
+			blk->dev.id, (unsigned long long)blk->capacity,
+			(unsigned long long)(backend->size / BLK_SECTOR));
+	return 0;
+}
+
+int vblk_set_backend(struct dev *dev, struct blk_backend *backend, struct blk_backend **old,
+		     struct errmsg *why)
+{
+	struct vblk *blk = vblk_of(dev);
+	bool quiet = blk->quiet;
+	uint64_t sectors = blk->capacity;
+
+	int err = vblk_fits(blk, backend, why);
+	if (err)
+		return err;
+	blk->quiet = true;
+	vblk_drain(dev);
+	blk->quiet = quiet;
+	*old = blk->backend;
+	blk->backend = backend;
+	if (!blk->loaded || backend)
+		vblk_measure(blk);
+	if (blk->capacity != sectors)
+		dev_config_changed(dev);
+	if (blk->more && vblk_serves(blk))
+		vblk_serve(blk);
+	return 0;
+}
+
+/* --- snapshot ----------------------------------------------------------------------------------- */
+static uint32_t vblk_flags(const struct vblk *blk)
+{
+	return (blk->read_only ? SNAP_VBLK_READ_ONLY : 0) |
+	       (blk->writeback ? SNAP_VBLK_WRITEBACK : 0);
+}
+
+static void vblk_save(const struct dev *dev, struct snap_out *out, uint32_t instance)
+{
+	const struct vblk *blk = vblk_of_const(dev);
+	struct snap_vblk *to = snap_put(out, SNAP_VBLK, SNAP_DEV_VERSION, instance, sizeof(*to));
+
+	if (!to)
+		return;
+	*to = (struct snap_vblk){.capacity = blk->capacity,
+				 .flags = vblk_flags(blk),
+				 .discard_grain = blk->discard_grain};
+	memcpy(to->id, dev->id, strlen(dev->id));
+}
+
+static int check_saved(const struct vblk *blk, const struct snap_vblk *in, struct errmsg *why)
+{
+	size_t len = strlen(blk->dev.id);
+
+	if (memcmp(in->id, blk->dev.id, len) != 0 ||
+	    !bytes_zero(in->id + len, sizeof(in->id) - len))
+		return err_set(why, EBADMSG, "the saved drive has another id");
+	if (in->flags & ~(SNAP_VBLK_READ_ONLY | SNAP_VBLK_WRITEBACK))
+		return err_set(why, EBADMSG, "the saved drive has unknown parts");
+	if ((in->flags ^ vblk_flags(blk)) & SNAP_VBLK_READ_ONLY)
+		return err_set(why, EBADMSG, "the saved drive is %s",
+			       blk->read_only ? "writable" : "read-only");
+	if ((in->flags ^ vblk_flags(blk)) & SNAP_VBLK_WRITEBACK)
+		return err_set(why, EBADMSG, "the saved drive has %s",
+			       blk->writeback ? "no write-back cache" : "a write-back cache");
+	if (blk->backend && in->capacity != blk->capacity)
+		return err_set(why, EBADMSG, "the saved drive has %llu sectors, this one %llu",
+			       (unsigned long long)in->capacity, (unsigned long long)blk->capacity);
+	return 0;
+}
+
+static int vblk_load(struct dev *dev, const struct snap_in *in, uint32_t instance,
+		     struct errmsg *why)
+{
+	struct vblk *blk = vblk_of(dev);
+	struct snap_vblk saved;
+
+	int err = snap_take(in, SNAP_VBLK, SNAP_DEV_VERSION, instance, &saved, sizeof(saved), why);
+	if (!err)
+		err = check_saved(blk, &saved, why);
+	if (err)
+		return err;
+	__atomic_store_n(&blk->capacity, saved.capacity, __ATOMIC_RELEASE);
+	__atomic_store_n(&blk->discard_grain, saved.discard_grain, __ATOMIC_RELEASE);
+	blk->loaded = blk->quiet = true;
+	return 0;
 }
 
 static void vblk_destroy(struct dev *dev)
@@ -400,10 +531,7 @@ static void vblk_destroy(struct dev *dev)
 
 static void vblk_fill_config(struct vblk *blk)
 {
-	uint32_t grain = blk->backend->grain / BLK_SECTOR;
-
 	blk->config = (struct blk_config){
-		.capacity = htole64(blk->backend->size / BLK_SECTOR),
 		.seg_max = htole32(VQ_SEG_MAX - 2),
 		.blk_size = htole32(BLK_SECTOR),
 		.physical_block_exp = 3,
@@ -411,7 +539,6 @@ static void vblk_fill_config(struct vblk *blk)
 		.num_queues = htole16(1),
 		.max_discard_sectors = htole32(VBLK_DISCARD_MAX),
 		.max_discard_seg = htole32(VBLK_RANGE_MAX),
-		.discard_sector_alignment = htole32(grain),
 		.max_write_zeroes_sectors = htole32(VBLK_ZERO_MAX),
 		.max_write_zeroes_seg = htole32(VBLK_RANGE_MAX),
 		.write_zeroes_may_unmap = 1,
@@ -435,11 +562,12 @@ static void vblk_init(struct vblk *blk, const struct vblk_cfg *cfg)
 	for (unsigned i = 0; i < VBLK_INFLIGHT_MAX; i++)
 		blk->free[blk->free_count++] = (uint16_t)(VBLK_INFLIGHT_MAX - 1 - i);
 	vblk_fill_config(blk);
+	vblk_measure(blk);
 }
 
 int vblk_create(struct dev **out, const struct vblk_cfg *cfg, struct errmsg *why)
 {
-	if (cfg->backend->read_only && !cfg->read_only)
+	if (cfg->backend && cfg->backend->read_only && !cfg->read_only)
 		return err_set(why, EROFS, "drive %s", cfg->id);
 	cleanup_free struct vblk *blk = calloc(1, sizeof(*blk));
 	cleanup_free struct vblk_req *pool = calloc(VBLK_INFLIGHT_MAX, sizeof(*pool));
@@ -454,7 +582,7 @@ int vblk_create(struct dev **out, const struct vblk_cfg *cfg, struct errmsg *why
 /* --- table -------------------------------------------------------------------------------------- */
 const struct dev_ops vblk_ops = {
 	.name = "blk",
-	.snap_tag = 0x4b4c4256, /* "VBLK" */
+	.snap_tag = SNAP_VBLK,
 	.virtio_id = 2,
 	.queue_count = 1,
 	.queue_size = VBLK_QUEUE_SIZE,
@@ -463,5 +591,7 @@ const struct dev_ops vblk_ops = {
 	.reset = vblk_reset,
 	.quiesce = vblk_quiesce,
 	.unquiesce = vblk_unquiesce,
+	.save = vblk_save,
+	.load = vblk_load,
 	.destroy = vblk_destroy,
 };

@@ -21,8 +21,8 @@
 extern const struct dev_ops vblk_ops;
 
 struct vblk_cfg {
-	const char *id; /* in messages, and the disk's serial number */
-	struct blk_backend *backend;
+	const char *id;              /* in messages, and the disk's serial number */
+	struct blk_backend *backend; /* NULL: nothing yet, see vblk_set_backend() */
 	bool read_only;
 	bool writeback; /* flush is offered and reaches the disk; false: it is not offered (Unsafe) */
 };
@@ -32,5 +32,17 @@ struct vblk_cfg {
  * Return: 0; -EROFS the backend cannot be written and the disk is to be; -ENOMEM.
  */
 int vblk_create(struct dev **out, const struct vblk_cfg *cfg, struct errmsg *why);
+
+/*
+ * vblk_set_backend() - put another disk behind the device
+ * A disk without a backend has no sectors, and its requests fail.  Requests in flight are waited for.  The
+ * driver is told of a size that differs, by a configuration interrupt; after a load and before the device
+ * goes on, the size must be the one that the guest knows.
+ * @backend: the device's from success on; NULL: nothing
+ * @old: out: what was behind it and is the caller's to destroy, or NULL
+ * Thread: io.  Return: 0; -EROFS it cannot be written and the disk is to be; -EINVAL not of the saved size.
+ */
+int vblk_set_backend(struct dev *dev, struct blk_backend *backend, struct blk_backend **old,
+		     struct errmsg *why) __attribute__((warn_unused_result));
 
 #endif

@@ -151,7 +151,7 @@ int vrng_create(struct dev **out, const char *id, struct errmsg *why)
 /* --- table -------------------------------------------------------------------------------------- */
 const struct dev_ops vrng_ops = {
 	.name = "rng",
-	.snap_tag = 0x474e5256, /* "VRNG" */
+	.snap_tag = SNAP_VRNG,
 	.virtio_id = 4,
 	.queue_count = 1,
 	.queue_size = VRNG_QUEUE_MAX,

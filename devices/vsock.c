@@ -18,6 +18,7 @@
 
 #include "base/bytes.h"
 #include "devices/vsock_priv.h"
+#include "wire/snap_dev.h"
 
 static_assert(DEV_QUEUE_MAX > VSOCK_EVQ, "three queues");
 static_assert(VSOCK_RST_HIGH + VSOCK_CONN_MAX < VSOCK_RST_MAX,
@@ -250,15 +251,20 @@ static void vsock_destroy(struct dev *dev)
 	free(vs);
 }
 
+static int path_check(const char *uds_path, struct errmsg *why)
+{
+	if (uds_path && strlen(uds_path) >= VSOCK_PATH_MAX)
+		return err_set(why, ENAMETOOLONG, "vsock: path %s is longer than %d bytes",
+			       uds_path, VSOCK_PATH_MAX - 1);
+	return 0;
+}
+
 static int cfg_check(const struct vsock_cfg *cfg, struct errmsg *why)
 {
 	if (cfg->guest_cid < VSOCK_CID_MIN || cfg->guest_cid >= UINT32_MAX)
 		return err_set(why, EINVAL, "vsock: guest CID %llu is not in 3..4294967294",
 			       (unsigned long long)cfg->guest_cid);
-	if (cfg->uds_path && strlen(cfg->uds_path) >= VSOCK_PATH_MAX)
-		return err_set(why, ENAMETOOLONG, "vsock: path %s is longer than %d bytes",
-			       cfg->uds_path, VSOCK_PATH_MAX - 1);
-	return 0;
+	return path_check(cfg->uds_path, why);
 }
 
 static int vsock_dup(int *out, int fd, const char *what, struct errmsg *why)
@@ -312,6 +318,98 @@ int vsock_create(struct dev **out, const struct vsock_cfg *cfg, struct errmsg *w
 	return 0;
 }
 
+static void vsock_accept_none(struct vsock *vs)
+{
+	bool quiet = vs->quiet;
+
+	vs->quiet = true; /* nothing is accepted meanwhile */
+	loop_cancel(vs->dev.loop, &vs->accept);
+	while (vs->accept.busy)
+		VERIFY(loop_step(vs->dev.loop, LOOP_WAIT) == 0);
+	vs->quiet = quiet;
+}
+
+int vsock_set_host(struct dev *dev, int listen_fd, const char *uds_path, struct errmsg *why)
+{
+	struct vsock *vs = vsock_of(dev);
+
+	int err = path_check(uds_path, why);
+	if (err)
+		return err;
+	vsock_accept_none(vs);
+	if (vs->listen_fd >= 0)
+		close(vs->listen_fd);
+	vs->listen_fd = listen_fd;
+	memset(vs->uds_path, 0, sizeof(vs->uds_path));
+	if (uds_path)
+		strncpy(vs->uds_path, uds_path, sizeof(vs->uds_path) - 1);
+	if (!vs->quiet)
+		vsock_wake(vs);
+	return 0;
+}
+
+/* --- snapshot ----------------------------------------------------------------------------------- */
+/* What the guest is to hear in another machine, where none of its connections has a host's end. */
+static enum snap_vsock_event event_saved(const struct vsock *vs)
+{
+	if (!vs->dev.active)
+		return SNAP_VSOCK_NONE; /* it has no connections */
+	return vs->event_gate ? SNAP_VSOCK_SENT : SNAP_VSOCK_OWED;
+}
+
+static void vsock_save(const struct dev *dev, struct snap_out *out, uint32_t instance)
+{
+	const struct vsock *vs = vsock_of_const(dev);
+	struct snap_vsock *to = snap_put(out, SNAP_VSOCK, SNAP_DEV_VERSION, instance, sizeof(*to));
+
+	if (!to)
+		return;
+	*to = (struct snap_vsock){
+		.guest_cid = vs->guest_cid,
+		.next_port = vs->next_port,
+		.flags = vs->rung ? SNAP_VSOCK_RUNG : 0,
+		.event = (uint16_t)event_saved(vs),
+	};
+	if (to->event == SNAP_VSOCK_SENT)
+		to->gate_idx = vs->gate_idx;
+}
+
+static int check_saved(const struct vsock *vs, const struct snap_vsock *in, struct errmsg *why)
+{
+	if (in->guest_cid != vs->guest_cid)
+		return err_set(why, EBADMSG, "the saved guest has CID %llu, this one %llu",
+			       (unsigned long long)in->guest_cid,
+			       (unsigned long long)vs->guest_cid);
+	if (in->next_port < VSOCK_HOST_PORT || in->next_port >= VSOCK_HOST_PORT << 1)
+		return err_set(why, EBADMSG, "the saved host port %u cannot be", in->next_port);
+	if (in->event > SNAP_VSOCK_SENT || (in->event != SNAP_VSOCK_SENT && in->gate_idx) ||
+	    (in->event && !vs->dev.active))
+		return err_set(why, EBADMSG, "the saved reset event cannot be");
+	if ((in->flags & ~SNAP_VSOCK_RUNG) || in->rsvd)
+		return err_set(why, EBADMSG, "the saved vsock has unknown parts");
+	return 0;
+}
+
+static int vsock_load(struct dev *dev, const struct snap_in *in, uint32_t instance,
+		      struct errmsg *why)
+{
+	struct vsock *vs = vsock_of(dev);
+	struct snap_vsock saved;
+
+	int err = snap_take(in, SNAP_VSOCK, SNAP_DEV_VERSION, instance, &saved, sizeof(saved), why);
+	if (!err)
+		err = check_saved(vs, &saved, why);
+	if (err)
+		return err;
+	vs->quiet = true;
+	vs->next_port = saved.next_port;
+	vs->rung = saved.flags & SNAP_VSOCK_RUNG;
+	vs->event_owed = saved.event == SNAP_VSOCK_OWED;
+	vs->event_gate = saved.event == SNAP_VSOCK_SENT;
+	vs->gate_idx = saved.gate_idx;
+	return 0;
+}
+
 void vsock_usage(const struct dev *dev, struct vsock_usage *out)
 {
 	const struct vsock *vs = vsock_of_const(dev);
@@ -325,7 +423,7 @@ void vsock_usage(const struct dev *dev, struct vsock_usage *out)
 /* --- table -------------------------------------------------------------------------------------- */
 const struct dev_ops vsock_ops = {
 	.name = "vsock",
-	.snap_tag = 0x4b435356, /* "VSCK" */
+	.snap_tag = SNAP_VSOCK,
 	.virtio_id = 19,
 	.queue_count = 3,
 	.queue_size = VSOCK_QUEUE_SIZE,
@@ -335,5 +433,7 @@ const struct dev_ops vsock_ops = {
 	.reset = vsock_reset,
 	.quiesce = vsock_quiesce,
 	.unquiesce = vsock_unquiesce,
+	.save = vsock_save,
+	.load = vsock_load,
 	.destroy = vsock_destroy,
 };

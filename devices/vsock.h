@@ -35,8 +35,8 @@
 #define VSOCK_PATH_MAX     96           /* bytes of uds_path: "_4294967295" and NUL still fit */
 
 struct vsock_cfg {
-	uint64_t guest_cid;   /* 3 .. 2^32 - 2 */
-	int listen_fd;        /* listening unix stream socket, or -1; borrowed (duplicated) */
+	uint64_t guest_cid; /* 3 .. 2^32 - 2 */
+	int listen_fd; /* listening unix stream socket, or -1: no clients; borrowed (duplicated) */
 	const char *uds_path; /* copied; NULL: connections of the guest are refused */
 	int ready_fd;         /* eventfd, or -1; borrowed (duplicated) */
 	uint32_t ready_port;  /* the guest's first REQUEST to it adds 1 to ready_fd; all get RST */
@@ -54,9 +54,22 @@ extern const struct dev_ops vsock_ops;
 int vsock_create(struct dev **out, const struct vsock_cfg *cfg, struct errmsg *why);
 
 /*
+ * vsock_set_host() - another listening socket, another path: where a loaded guest meets its host
+ * Connections that there are stay.
+ * @listen_fd: the device's from success on, or -1
+ * @uds_path: as in struct vsock_cfg
+ * Thread: io.  Return: 0, -ENAMETOOLONG.
+ */
+int vsock_set_host(struct dev *dev, int listen_fd, const char *uds_path, struct errmsg *why)
+	__attribute__((warn_unused_result));
+
+/*
  * vsock_transport_reset() - drop every connection and owe the guest a TRANSPORT_RESET event
  * For a guest that was restored from a snapshot.  Nothing else is sent to the guest until it has taken
- * the event (made a buffer of the event queue available again, or reset the device).
+ * the event (made a buffer of the event queue available again, or reset the device): Linux does that after
+ * it has handled the event, while it acknowledges the interrupt before.
+ * A saved device owes the event, or has sent it and waits: who loads it need not call this.  The one that was
+ * saved owes nothing.
  * Thread: io.  Source: virtio 1.2, 5.10.6.7.
  */
 void vsock_transport_reset(struct dev *dev);

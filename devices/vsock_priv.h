@@ -148,15 +148,16 @@ struct vsock_rst {
 
 struct vsock {
 	struct dev dev;
-	uint64_t guest_cid;            /* const */
-	int listen_fd, ready_fd;       /* const */
-	uint32_t ready_port;           /* const */
-	void (*on_ready)(void *ctx);   /* const; or NULL */
-	void *on_ready_ctx;            /* const */
-	uint64_t timeout_ns;           /* const */
-	char uds_path[VSOCK_PATH_MAX]; /* const; "" = none */
+	uint64_t guest_cid;          /* const */
+	int ready_fd;                /* const */
+	uint32_t ready_port;         /* const */
+	void (*on_ready)(void *ctx); /* const; or NULL */
+	void *on_ready_ctx;          /* const */
+	uint64_t timeout_ns;         /* const */
 
 	/* All below: io. */
+	int listen_fd;                 /* or -1 */
+	char uds_path[VSOCK_PATH_MAX]; /* "" = none */
 	struct loop_op accept;
 	bool accept_polled; /* the request in flight is the poll before an accept */
 	bool rung;          /* ready_fd was signalled */

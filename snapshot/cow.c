@@ -7,6 +7,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/bytes.h"
 #include "base/cleanup.h"
 #include "base/crc32c.h"
 
@@ -32,14 +33,6 @@ int cow_layout(struct cow_layer *layer)
 	return 0;
 }
 
-static bool all_zero(const uint8_t *bytes, size_t len)
-{
-	for (size_t i = 0; i < len; i++)
-		if (bytes[i])
-			return false;
-	return true;
-}
-
 static int cow_check_envelope(const struct cow_header *h, struct errmsg *why)
 {
 	struct cow_header copy = *h;
@@ -52,7 +45,8 @@ static int cow_check_envelope(const struct cow_header *h, struct errmsg *why)
 	copy.crc = 0;
 	if (crc32c(&copy, sizeof(copy)) != le32toh(h->crc))
 		return err_set(why, EBADMSG, "disk layer's header is damaged");
-	if ((le32toh(h->flags) & ~COW_SEALED) || h->rsvd0 || !all_zero(h->rsvd1, sizeof(h->rsvd1)))
+	if ((le32toh(h->flags) & ~COW_SEALED) || h->rsvd0 ||
+	    !bytes_zero(h->rsvd1, sizeof(h->rsvd1)))
 		return err_set(why, EBADMSG, "disk layer's header has unknown parts");
 	return 0;
 }

@@ -179,7 +179,7 @@ static int devices_drive(struct vmm *m, const struct vmm_drive *drive, struct er
 		.id = drive->id, .read_only = drive->read_only, .writeback = drive->writeback};
 	struct dev *dev;
 
-	int err = drive_open(&cfg.backend, drive, m->loop, why);
+	int err = drive->fd >= 0 ? drive_open(&cfg.backend, drive, m->loop, why) : 0;
 	if (err)
 		return err_wrap(why, err, "drive %s", drive->id);
 	err = vblk_create(&dev, &cfg, why);

@@ -57,10 +57,27 @@ int irq_route(struct irq *irq, unsigned gsi, const struct kvm_route *route)
 		return 0;
 	irq->route[gsi] = *route;
 	/* Only lines that exist can be raised: the others need no routing table of KVM's. */
-	return irq->fd[gsi] < 0 ? 0 : kvm_vm_set_routes(irq->vm, irq->route);
+	if (irq->fd[gsi] < 0)
+		return 0;
+	if (!irq->held)
+		return irq_reroute(irq);
+	irq->stale = true;
+	return 0;
 }
 
 int irq_reroute(const struct irq *irq)
 {
 	return kvm_vm_set_routes(irq->vm, irq->route);
+}
+
+void irq_hold(struct irq *irq)
+{
+	irq->held = true;
+	irq->stale = false;
+}
+
+int irq_release(struct irq *irq)
+{
+	irq->held = false;
+	return irq->stale ? irq_reroute(irq) : 0;
 }

@@ -17,6 +17,8 @@ struct irq {
 	struct kvm_vm *vm;
 	int fd[KVM_GSI_COUNT];                 /* -1: no line; const after start */
 	struct kvm_route route[KVM_GSI_COUNT]; /* lock: the IOAPIC's */
+	bool stale; /* lock: the IOAPIC's; KVM does not know `route` yet */
+	bool held;  /* ctl, while no vCPU runs */
 };
 
 void irq_init(struct irq *irq, struct kvm_vm *vm);
@@ -32,5 +34,8 @@ int irq_route(struct irq *irq, unsigned gsi, const struct kvm_route *route);
  * place.  0 or -errno.
  */
 int irq_reroute(const struct irq *irq);
+/* ctl thread, no vCPU runs: routes are only noted from here on, until irq_release() tells KVM of all at once. */
+void irq_hold(struct irq *irq);
+int irq_release(struct irq *irq); /* 0 or -errno */
 
 #endif

@@ -37,7 +37,7 @@ struct vmm_error {
 
 struct vmm_drive {
 	const char *id; /* [A-Za-z0-9_]+, unique */
-	int fd;         /* raw image or base layer; -1 none; borrowed until vmm_create() returns */
+	int fd; /* raw image or base layer; -1: nothing behind it yet; borrowed until vmm_create() returns */
 	int overlay_fd; /* own copy-on-write layer over `fd`, or -1: `fd` is then opened read-only */
 	bool read_only;
 	bool is_root;

@@ -13,6 +13,7 @@
 
 #include "base/cleanup.h"
 #include "base/clock.h"
+#include "vmm/device_state.h"
 #include "vmm/machine.h"
 #include "vmm/sandbox.h"
 
@@ -138,16 +139,12 @@ static int machine_start_threads(struct vmm *m, struct errmsg *why)
 
 static void unquiesce_all(void *arg)
 {
-	struct vmm *m = arg;
-	for (unsigned i = 0; i < m->dev_count; i++)
-		mmio_unquiesce(m->dev[i]);
+	devices_resume(arg);
 }
 
 static void quiesce_all(void *arg)
 {
-	struct vmm *m = arg;
-	for (unsigned i = 0; i < m->dev_count; i++)
-		mmio_quiesce(m->dev[i]);
+	devices_pause(arg);
 }
 
 int machine_run(struct vmm *m, struct errmsg *why)
