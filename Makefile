@@ -53,8 +53,10 @@ CFLAGS_ALL := -std=c17 $(DEFS) $(WARN) $(WERROR) $(OPT) $(SAN) -I. -MMD -MP -pth
 
 # --- what is built from what --------------------------------------------------------------------
 # One folder, one floor (docs/DESIGN.md).  main.c files are programs and stay out of the archive.
-CORE_SRC  := $(filter-out %/main.c,$(wildcard wire/*.c base/*.c snapshot/*.c devices/*.c vmm/*.c))
-SUP_SRC   := $(filter-out %/main.c,$(wildcard supervisor/*/*.c))
+# Snapshot files are the supervisor's: what a VMM links, and libspore.a, needs no compression.
+IMAGE_SRC := $(wildcard snapshot/image*.c)
+CORE_SRC  := $(filter-out %/main.c $(IMAGE_SRC),$(wildcard wire/*.c base/*.c snapshot/*.c devices/*.c vmm/*.c))
+SUP_SRC   := $(filter-out %/main.c,$(wildcard supervisor/*/*.c)) $(IMAGE_SRC)
 AGENT_SRC := $(wildcard agent/*.c)
 
 CORE_OBJ  := $(CORE_SRC:%.c=$(B)/obj/%.o)
@@ -64,7 +66,7 @@ SUP_LIB   := $(B)/obj/libsup.a
 
 # liburing 2.3's shared object forgets io_uring_enable_rings in its version map: link the archive.
 VMM_LIBS  := -l:liburing.a
-SUP_LIBS  := -ljansson
+SUP_LIBS  := -ljansson -llz4
 
 include $(wildcard build/rules/*.mk) $(sort $(wildcard */build.mk */*/build.mk))
 
