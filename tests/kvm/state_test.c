@@ -8,8 +8,8 @@
 #include <sys/wait.h>
 
 #include "base/cleanup.h"
-#include "base/crc32c.h"
 #include "snapshot/codec.h"
+#include "tests/unit/snap_sign.h"
 #include "vmm/kvm_state.h"
 #include "vmm/machine.h"
 #include "vmm/vcpu_state.h"
@@ -246,6 +246,27 @@ static void machine_says_good(struct machine *t)
 		fail_msg("exit %d (%s), says: %s", reason, text.text, t->vm.text);
 }
 
+/* A VM that has not run, with `in` loaded and the memory of `a`. */
+static struct vm_load machine_clone(struct machine *b, const struct machine *a,
+				    const struct snap_in *in, enum vm_clock clock,
+				    unsigned between_s)
+{
+	machine_make(b, a->vm.vmm->cpus, 0);
+	copy_memory(b->vm.vmm, a->vm.vmm);
+	b->go = a->go;
+	return load(b->vm.vmm, in, clock, between_s);
+}
+
+static void clone_goes_on(struct machine *b)
+{
+	struct vmm_error why;
+
+	guest_goes(b);
+	if (vmm_start(b->vm.vmm, &why))
+		fail_msg("vmm_start: %s", why.text);
+	machine_says_good(b);
+}
+
 static void go_on_in_another(unsigned cpus, unsigned long long delay, enum vm_clock clock,
 			     unsigned between_s)
 {
@@ -258,10 +279,7 @@ static void go_on_in_another(unsigned cpus, unsigned long long delay, enum vm_cl
 	machine_spin(&a);
 	save(a.vm.vmm, &out);
 	open_state(&in, &out);
-	machine_make(&b, cpus, delay);
-	copy_memory(b.vm.vmm, a.vm.vmm);
-	b.go = a.go;
-	struct vm_load l = load(b.vm.vmm, &in, clock, between_s);
+	struct vm_load l = machine_clone(&b, &a, &in, clock, between_s);
 	save(b.vm.vmm, &again);
 	open_state(&in_again, &again);
 	same_vcpus(&in, &in_again, cpus);
@@ -270,10 +288,7 @@ static void go_on_in_another(unsigned cpus, unsigned long long delay, enum vm_cl
 		l.clock = VM_CLOCK_RUNNING; /* there is no other for TSCs */
 	if (b.vm.vmm->kvm.state.tsc_offset)
 		tscs_as_wanted(&l, &in, &in_again, cpus);
-	guest_goes(&b);
-	if (vmm_start(b.vm.vmm, &why))
-		fail_msg("vmm_start: %s", why.text);
-	machine_says_good(&b);
+	clone_goes_on(&b);
 	guest_goes(&a); /* and the first goes on as if nothing had been */
 	assert_int_equal(vmm_resume(a.vm.vmm, &why), 0);
 	machine_says_good(&a);
@@ -335,30 +350,12 @@ static void state__timer_at_any_moment__comes_in_every_clone(void **state)
 		save(a.vm.vmm, &out);
 		open_state(&in, &out);
 		for (unsigned k = 0; k < CLONES; k++) {
-			machine_make(&b, 1, i * step);
-			copy_memory(b.vm.vmm, a.vm.vmm);
-			b.go = a.go;
-			load(b.vm.vmm, &in, (enum vm_clock)(k % 3), 0);
-			guest_goes(&b);
-			if (vmm_start(b.vm.vmm, &why))
-				fail_msg("vmm_start: %s", why.text);
-			machine_says_good(&b);
+			machine_clone(&b, &a, &in, (enum vm_clock)(k % 3), 0);
+			clone_goes_on(&b);
 		}
 		vm_finish(&a.vm, &why);
 		snap_out_free(&out);
 	}
-}
-
-/* The checksum after a change, as who means harm would make it. */
-static void sign(struct snap_out *out)
-{
-	struct snap_state_head head;
-
-	memcpy(&head, out->buf, sizeof(head));
-	head.crc = 0;
-	memcpy(out->buf, &head, sizeof(head));
-	head.crc = crc32c(out->buf, out->len);
-	memcpy(out->buf, &head, sizeof(head));
 }
 
 static struct snap_msr *find_msr(struct snap_out *out, const struct snap_in *in, uint32_t index)
@@ -390,7 +387,7 @@ static void state__msr_that_kvm_refuses__is_named(void **state)
 	save(m, &out);
 	open_state(&in, &out);
 	find_msr(&out, &in, lstar)->value = UINT64_C(1) << 62; /* no address */
-	sign(&out);
+	snap_sign(out.buf, out.len);
 	open_state(&in, &out);
 	must(machine_check_vm(&m->kvm, &m->vcpu[0].kvm, &shape, VM_CLOCK_STOOD, &in, &l, &why),
 	     "check", &why);
