@@ -20,11 +20,22 @@
 #include "vmm/options.h"
 #include "vmm/sandbox.h"
 
+#define LOG_LINE_MAX 1024
+
+/* Any thread, sealed: write() and nothing else, since dprintf() begins with an fstat() that only ctl may make. */
 static void log_line(void *ctx, int level, const char *line)
 {
+	char text[LOG_LINE_MAX];
+	int len = snprintf(text, sizeof(text) - 1, "spore-vmm: %s", line);
+
 	(void)ctx;
 	(void)level;
-	dprintf(STDERR_FILENO, "spore-vmm: %s\n", line);
+	if (len < 0)
+		return;
+	size_t end = (size_t)len < sizeof(text) - 1 ? (size_t)len : sizeof(text) - 2;
+	text[end++] = '\n';
+	while (write(STDERR_FILENO, text, end) < 0 && errno == EINTR)
+		;
 }
 
 /* Phases in ns of CLOCK_MONOTONIC, so that they can be put beside times taken outside this process. */

@@ -61,6 +61,22 @@ END
 boot triple
 check triple_fault__status_1 "1 spore-vmm: vCPU 0: triple fault" "$status $(cat "$work/err")"
 
+# A guest that breaks its devices: each says so in a line, from the io thread, which may write and nothing else of
+# stdio; and the same guest with manners is served after.
+python3 -c 'import array, sys # the words of tests/kvm/disk.h
+words = array.array("Q", ((i * 0x9e3779b97f4a7c15 + 1) % 2**64 for i in range(2048 * 64)))
+for name in sys.argv[1:]: open(name, "wb").write(words.tobytes())' "$work/disk" "$work/fixed"
+printf '{"boot-source":{"kernel_image_path":"%s","boot_args":"seed=7 count=400"},
+"machine-config":{"vcpu_count":1,"mem_size_mib":16},"entropy":{},"vsock":{"guest_cid":3,"uds_path":"%s"},
+"drives":[{"drive_id":"disk","path_on_host":"%s","is_root_device":false,"is_read_only":false},
+{"drive_id":"fixed","path_on_host":"%s","is_root_device":false,"is_read_only":true}]}' \
+	"$guests/hostile.elf" "$work/vsock" "$work/disk" "$work/fixed" >"$work/hostile.json"
+run --no-api --config-file "$work/hostile.json"
+check hostile_guest__sealed_vmm_serves_after "0 honest good" "$status $(tail -n 2 "$work/out" | tr '\n' ' ' | sed 's/ $//')"
+check hostile_guest__devices_say_so said \
+	"$(grep -q '^spore-vmm: device=.* event=broken-by-guest why=".*" dropped=[0-9]*$' "$work/err" && echo said || head -n 3 "$work/err")"
+rm -f "$work/disk" "$work/fixed" "$work/vsock"
+
 echo '{"bogus":{}}' >"$work/bogus.json"
 run --no-api --config-file "$work/bogus.json"
 check bad_config__status_152 \
