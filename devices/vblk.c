@@ -14,7 +14,8 @@
  * Requests live in a fixed pool, handed out last-in first-out: memory that a queue depth was never seen
  * to need is never touched.  Reset and quiesce wait for what is in flight: after them nothing writes to
  * guest memory any more.  A snapshot holds no requests, then, and what a ring still holds is looked at when
- * the device goes on, here or in another machine.  A rate limiter goes in front of vq_pop() in vblk_serve().
+ * the device goes on, here or in another machine.  The rate limiter stands before vq_pop(): what it holds
+ * back stays in the ring.
  *
  * Thread: io; vblk_config_read() any.
  */
@@ -28,6 +29,7 @@
 
 #include "base/bytes.h"
 #include "base/cleanup.h"
+#include "base/clock.h"
 #include "wire/snap_dev.h"
 
 /* Feature bits, 5.2.3. */
@@ -102,6 +104,8 @@ struct vblk {
 	struct loop_task turn_end; /* signals, and serves again what was left in the ring */
 	bool more;                 /* the ring was left with requests in it */
 	bool quiet;                /* between quiesce and unquiesce */
+	struct limiter limit;
+	struct loop_timer due; /* the limiter holds the ring back until then */
 	unsigned free_count;
 	uint16_t free[VBLK_INFLIGHT_MAX];
 	struct vblk_req *req; /* [VBLK_INFLIGHT_MAX] */
@@ -325,9 +329,23 @@ static int vblk_take(struct vblk *blk)
 		blk->free_count--;
 		req->blk = blk;
 		req->op.done = vblk_done;
+		limiter_spend(&blk->limit, req->vq.readable_bytes + req->vq.writable_bytes);
 		vblk_start(req);
 	}
 	return got;
+}
+
+/* May a request begin now?  Else the ring is looked at again when its time comes. */
+static bool vblk_open(struct vblk *blk)
+{
+	uint64_t now = clock_now();
+
+	if (blk->due.op.busy)
+		return false;
+	if (limiter_ready(&blk->limit, now))
+		return true;
+	loop_timer(blk->dev.loop, &blk->due, limiter_due(&blk->limit, now));
+	return false;
 }
 
 /* Starts what is in the ring: as much as fits the pool, and no more than one ring full a turn. */
@@ -336,6 +354,8 @@ static void vblk_serve(struct vblk *blk)
 	blk->more = false;
 	vq_want_kicks(vblk_vq(blk), false);
 	for (unsigned n = 0; n < VBLK_QUEUE_SIZE && blk->free_count; n++) {
+		if (!vblk_open(blk))
+			return;
 		int got = vblk_take(blk);
 		if (!blk->dev.active)
 			return;
@@ -370,6 +390,14 @@ static void vblk_turn_end(struct loop_task *task)
 		vblk_serve(blk);
 }
 
+static void vblk_due(struct loop_op *op, int res)
+{
+	struct vblk *blk = container_of(op, struct vblk, due.op);
+
+	if (res != -ECANCELED && vblk_serves(blk))
+		vblk_serve(blk);
+}
+
 static void vblk_config_read(const struct dev *dev, uint32_t off, void *buf, uint32_t len)
 {
 	const struct vblk *blk = vblk_of_const(dev);
@@ -390,7 +418,8 @@ static void vblk_drain(struct dev *dev)
 	struct vblk *blk = vblk_of(dev);
 
 	assert(loop_here(dev->loop));
-	while (vblk_in_flight(blk) || blk->turn_end.queued)
+	loop_cancel(dev->loop, &blk->due.op);
+	while (vblk_in_flight(blk) || blk->turn_end.queued || blk->due.op.busy)
 		VERIFY(loop_step(dev->loop, LOOP_WAIT) == 0);
 }
 
@@ -559,6 +588,8 @@ static void vblk_init(struct vblk *blk, const struct vblk_cfg *cfg)
 	blk->read_only = cfg->read_only;
 	blk->writeback = cfg->writeback;
 	blk->turn_end.run = vblk_turn_end;
+	blk->due.op.done = vblk_due;
+	limiter_init(&blk->limit, &cfg->limit, clock_now());
 	for (unsigned i = 0; i < VBLK_INFLIGHT_MAX; i++)
 		blk->free[blk->free_count++] = (uint16_t)(VBLK_INFLIGHT_MAX - 1 - i);
 	vblk_fill_config(blk);

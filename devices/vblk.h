@@ -10,6 +10,7 @@
 
 #include "devices/blk.h"
 #include "devices/dev.h"
+#include "devices/limiter.h"
 
 #define VBLK_QUEUE_SIZE   256
 #define VBLK_INFLIGHT_MAX VBLK_QUEUE_SIZE     /* requests with the backend at one time */
@@ -25,6 +26,7 @@ struct vblk_cfg {
 	struct blk_backend *backend; /* NULL: nothing yet, see vblk_set_backend() */
 	bool read_only;
 	bool writeback; /* flush is offered and reaches the disk; false: it is not offered (Unsafe) */
+	struct limiter_cfg limit; /* requests and their data */
 };
 
 /*

@@ -202,22 +202,32 @@ void vq_unpop(struct vq *vq, const struct vq_req *req)
 	vq->in_flight--;
 }
 
-int vq_push(struct vq *vq, const struct vq_req *req, uint32_t written)
+int vq_push_all(struct vq *vq, const struct vq_req req[], const uint32_t written[], unsigned count)
 {
-	struct used_elem elem = {.id = htole32(req->head), .len = htole32(written)};
+	int err = 0;
 
-	if (req->generation != vq->generation)
+	if (req[0].generation != vq->generation)
 		return -ESTALE;
-	assert(vq->in_flight > 0);
-	assert(written <= req->writable_bytes);
-	vq->in_flight--;
-	if (gm_write(vq->gm, used_ring(vq, vq->next_used), &elem, sizeof(elem)))
+	assert(vq->in_flight >= count);
+	for (unsigned i = 0; i < count; i++) {
+		struct used_elem elem = {.id = htole32(req[i].head), .len = htole32(written[i])};
+		assert(written[i] <= req[i].writable_bytes);
+		err |= gm_write(vq->gm, used_ring(vq, (uint16_t)(vq->next_used + i)), &elem,
+				sizeof(elem));
+	}
+	vq->in_flight = (uint16_t)(vq->in_flight - count);
+	if (err)
 		return -EFAULT;
-	uint16_t next = (uint16_t)(vq->next_used + 1);
-	if (gm_store16(vq->gm, used_idx(vq), next)) /* releases the element */
+	uint16_t next = (uint16_t)(vq->next_used + count);
+	if (gm_store16(vq->gm, used_idx(vq), next)) /* releases the elements */
 		return -EFAULT;
 	vq->next_used = next;
 	return 0;
+}
+
+int vq_push(struct vq *vq, const struct vq_req *req, uint32_t written)
+{
+	return vq_push_all(vq, req, &written, 1);
 }
 
 bool vq_should_interrupt(struct vq *vq)

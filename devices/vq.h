@@ -85,6 +85,12 @@ void vq_unpop(struct vq *vq, const struct vq_req *req);
  */
 int vq_push(struct vq *vq, const struct vq_req *req, uint32_t written);
 
+/*
+ * vq_push_all() - hand `count` (>= 1) requests of one session back, seen by the driver all at once
+ * For what spans requests: a frame in several buffers (5.1.6.4.1).  Return: as vq_push().
+ */
+int vq_push_all(struct vq *vq, const struct vq_req req[], const uint32_t written[], unsigned count);
+
 /* True when the driver wants an interrupt for what was pushed since the last time (2.7.7, 2.7.10). */
 bool vq_should_interrupt(struct vq *vq);
 

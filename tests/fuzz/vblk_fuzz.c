@@ -28,7 +28,7 @@ static struct vd_rig *rig(void)
 	VERIFY(fd >= 0 && ftruncate(fd, 256 * 512) == 0);
 	vd_rig_init(&r, UINT64_C(8) << 20);
 	VERIFY(blk_file_create(&file, fd, BLK_FILE_READ_WRITE, "disk", r.loop, NULL) == 0);
-	struct vblk_cfg cfg = {"disk", file, false, true};
+	struct vblk_cfg cfg = {.id = "disk", .backend = file, .writeback = true};
 	VERIFY(vblk_create(&dev, &cfg, NULL) == 0);
 	vd_rig_plug(&r, dev);
 	return &r;

@@ -167,7 +167,7 @@ static int temp_file(const char *folder, uint64_t size)
 
 static void plug(struct vd_rig *r, struct blk_backend *backend)
 {
-	struct vblk_cfg cfg = {"disk", backend, false, true};
+	struct vblk_cfg cfg = {.id = "disk", .backend = backend, .writeback = true};
 	struct dev *dev;
 
 	VERIFY(vblk_create(&dev, &cfg, NULL) == 0);

@@ -14,6 +14,7 @@
 
 #include <cmocka.h>
 
+#include "base/clock.h"
 #include "devices/blk_fault.h"
 #include "devices/blk_file.h"
 #include "devices/vblk.h"
@@ -40,6 +41,7 @@ struct rig {
 	struct vd_rig r;
 	int fd;
 	struct blk_fault_plan plan; /* nothing, unless a test sets it */
+	struct limiter_cfg limit;
 };
 
 static int image(uint64_t size)
@@ -59,7 +61,11 @@ static void plug(struct rig *t, enum blk_file_mode mode, bool writeback)
 	if (blk_file_create(&file, t->fd, mode, "test.img", t->r.loop, &why))
 		fail_msg("%s", why.text);
 	assert_int_equal(blk_fault_create(&file, file, &t->plan), 0);
-	struct vblk_cfg cfg = {"rootfs", file, mode == BLK_FILE_READ_ONLY, writeback};
+	struct vblk_cfg cfg = {.id = "rootfs",
+			       .backend = file,
+			       .read_only = mode == BLK_FILE_READ_ONLY,
+			       .writeback = writeback,
+			       .limit = t->limit};
 	assert_int_equal(vblk_create(&dev, &cfg, &why), 0);
 	vd_rig_plug(&t->r, dev);
 	vd_start(&t->r.vd, t->r.mmio, dev->offered, 1, 256);
@@ -280,6 +286,28 @@ static void vblk_discard__and_zeroes__read_as_zero(void **state)
 	const struct range unmap = {0, 128, 1};
 	assert_int_equal(ranges(t, ZEROES, &unmap, 1), OK);
 	assert_int_equal(blocks(t->fd), 0);
+}
+
+static void vblk_limited__waits_and_goes_on(void **state)
+{
+	struct rig *t = calloc(1, sizeof(*t));
+
+	assert_non_null(t);
+	vd_rig_init(&t->r, MEM);
+	t->fd = image(DISK);
+	t->limit = (struct limiter_cfg){.ops = {.size = 2, .refill_ms = 20}};
+	plug(t, BLK_FILE_READ_WRITE, true);
+	uint64_t begin = clock_now();
+	for (unsigned i = 0; i < 6; i++)
+		queue_request(t, i, OUT, i, 512);
+	vd_kick(t->r.mmio, 0);
+	wait_used(t, 6);
+	assert_true(clock_now() - begin >=
+		    4 * 10 * NS_PER_MS); /* two at once, the others each 10 ms */
+	for (unsigned i = 0; i < 6; i++)
+		assert_int_equal(status(t, i), OK);
+	*state = t;
+	teardown(state);
 }
 
 /* --- refusals ----------------------------------------------------------------------------------- */
@@ -608,6 +636,7 @@ int main(void)
 #define T(f)    cmocka_unit_test_setup_teardown(f, setup, teardown)
 #define T_RO(f) cmocka_unit_test_setup_teardown(f, setup_read_only, teardown)
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(vblk_limited__waits_and_goes_on),
 		T(vblk_write__then_read__same_bytes),
 		T(vblk_framing__header_and_status_anywhere__served),
 		T(vblk_read__marks_exactly_what_it_wrote),
