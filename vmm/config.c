@@ -17,21 +17,7 @@
 #include <sys/un.h>
 
 #include "base/cleanup.h"
-
-#define QUOTE_MAX 80 /* bytes of a value that a message shows */
-
-enum field_kind { FIELD_TEXT, FIELD_BOOL, FIELD_UINT, FIELD_WORD, FIELD_REFUSED };
-
-struct field {
-	const char *name;
-	enum field_kind kind;
-	bool required;
-	size_t offset;     /* char *, bool, uint64_t or unsigned */
-	uint64_t min, max; /* of the number, or of the text's length in bytes */
-	const char *const
-		*word;      /* FIELD_WORD: the values, NULL at the end; their index is stored */
-	const char *reason; /* FIELD_REFUSED */
-};
+#include "vmm/config_int.h"
 
 #define PATH_LEN_MAX (PATH_MAX - 1)
 #define UDS_LEN_MAX  (sizeof(((struct sockaddr_un *)0)->sun_path) - sizeof(CONFIG_UDS_SUFFIX))
@@ -39,8 +25,6 @@ struct field {
 static const char *const words_none[] = {"None", NULL};
 static const char *const words_cache[] = {"Unsafe", "Writeback", NULL};
 static const char *const words_engine[] = {"Sync", "Async", NULL};
-
-#define LIMITER "rate limits are not supported yet; leave it out"
 
 #define AT(member) offsetof(struct config, member)
 static const struct field boot_fields[] = {
@@ -71,7 +55,8 @@ static const struct field balloon_fields[] = {
 	{"free_page_hinting", FIELD_BOOL, false, AT(balloon_hinting), 0, 0, NULL, NULL},
 };
 static const struct field entropy_fields[] = {
-	{"rate_limiter", FIELD_REFUSED, false, 0, 0, 0, NULL, LIMITER},
+	{"rate_limiter", FIELD_REFUSED, false, 0, 0, 0, NULL,
+	 "the entropy device has its own bounds; leave it out"},
 };
 #undef AT
 #define AT(member) offsetof(struct config_drive, member)
@@ -84,14 +69,14 @@ static const struct field drive_fields[] = {
 	{"partuuid", FIELD_TEXT, false, AT(partuuid), 1, CONFIG_ID_MAX, NULL, NULL},
 	{"cache_type", FIELD_WORD, false, AT(cache), 0, 0, words_cache, NULL},
 	{"io_engine", FIELD_WORD, false, AT(io_engine), 0, 0, words_engine, NULL},
-	{"rate_limiter", FIELD_REFUSED, false, 0, 0, 0, NULL, LIMITER},
+	{"rate_limiter", FIELD_LIMITER, false, AT(limit), 0, 0, NULL, NULL},
 	{"socket", FIELD_REFUSED, false, 0, 0, 0, NULL,
 	 "vhost-user drives are not supported; use path_on_host"},
 };
 #undef AT
 
 /* A value as JSON text in ASCII, cut to QUOTE_MAX: safe to print whatever the file holds. */
-static const char *quote(const json_t *value, char out[static QUOTE_MAX])
+const char *config_quote(const json_t *value, char out[static QUOTE_MAX])
 {
 	cleanup_free char *text =
 		json_dumps(value, JSON_ENCODE_ANY | JSON_COMPACT | JSON_ENSURE_ASCII);
@@ -109,7 +94,7 @@ static const char *quote(const json_t *value, char out[static QUOTE_MAX])
 static const char *quote_key(const char *key, char out[static QUOTE_MAX])
 {
 	json_t *text = json_string(key);
-	quote(text, out);
+	config_quote(text, out);
 	json_decref(text);
 	return out;
 }
@@ -121,7 +106,7 @@ static int take_text(char **out, const struct field *field, const json_t *value,
 
 	if (!json_is_string(value))
 		return err_set(why, 0, "%s.%s: expected a string, got %s", where, field->name,
-			       quote(value, shown));
+			       config_quote(value, shown));
 	size_t len = json_string_length(value);
 	if (len < field->min)
 		return err_set(why, 0, "%s.%s: is empty", where, field->name);
@@ -143,7 +128,7 @@ static int take_uint(uint64_t *out, const struct field *field, const json_t *val
 
 	if (!json_is_integer(value))
 		return err_set(why, 0, "%s.%s: expected an integer, got %s", where, field->name,
-			       quote(value, shown));
+			       config_quote(value, shown));
 	json_int_t number = json_integer_value(value);
 	if (number < 0 || (uint64_t)number < field->min || (uint64_t)number > field->max)
 		return err_set(why, 0, "%s.%s: %lld is outside %llu to %llu", where, field->name,
@@ -160,7 +145,7 @@ static int take_bool(bool *out, const struct field *field, const json_t *value, 
 
 	if (!json_is_boolean(value))
 		return err_set(why, 0, "%s.%s: expected true or false, got %s", where, field->name,
-			       quote(value, shown));
+			       config_quote(value, shown));
 	*out = json_is_true(value);
 	return 0;
 }
@@ -181,10 +166,10 @@ static int take_word(unsigned *out, const struct field *field, const json_t *val
 		strcat(all, "`");
 	}
 	return err_set(why, 0, "%s.%s: %s is not supported, expected %s", where, field->name,
-		       quote(value, shown), all);
+		       config_quote(value, shown), all);
 }
 
-static int take_field(void *base, const struct field *field, const json_t *value, const char *where,
+static int take_field(void *base, const struct field *field, json_t *value, const char *where,
 		      struct errmsg *why)
 {
 	void *at = (char *)base + field->offset;
@@ -194,6 +179,7 @@ static int take_field(void *base, const struct field *field, const json_t *value
 	case FIELD_UINT: return take_uint(at, field, value, where, why);
 	case FIELD_BOOL: return take_bool(at, field, value, where, why);
 	case FIELD_WORD: return take_word(at, field, value, where, why);
+	case FIELD_LIMITER: return config_take_limiter(at, field->name, value, where, why);
 	case FIELD_REFUSED: break;
 	}
 	return err_set(why, 0, "%s.%s: %s", where, field->name, field->reason);
@@ -213,8 +199,7 @@ static int unknown_field(const char *key, const struct field *fields, size_t cou
 		       quote_key(key, shown), all);
 }
 
-/* Walks an object against its table.  Fields that are null or absent leave `base` as it is. */
-static int take_object(void *base, const struct field *fields, size_t count, json_t *object,
+int config_take_object(void *base, const struct field *fields, size_t count, json_t *object,
 		       const char *where, struct errmsg *why)
 {
 	char shown[QUOTE_MAX];
@@ -223,7 +208,7 @@ static int take_object(void *base, const struct field *fields, size_t count, jso
 
 	if (!json_is_object(object))
 		return err_set(why, 0, "%s: expected an object, got %s", where,
-			       quote(object, shown));
+			       config_quote(object, shown));
 	json_object_foreach(object, key, value)
 	{
 		size_t i = 0;
@@ -242,9 +227,6 @@ static int take_object(void *base, const struct field *fields, size_t count, jso
 	}
 	return 0;
 }
-
-#define TAKE_OBJECT(base, fields, object, where, why) \
-	take_object(base, fields, ARRAY_LEN(fields), object, where, why)
 
 static int take_boot(struct config *cfg, json_t *object, struct errmsg *why)
 {
@@ -295,7 +277,7 @@ static void drive_free(struct config_drive *drive)
 	*drive = (struct config_drive){0};
 }
 
-static bool only_id_characters(const char *text, const char *more)
+bool config_only_characters(const char *text, const char *more)
 {
 	for (; *text; text++)
 		if (!isalnum((unsigned char)*text) && !strchr(more, *text))
@@ -306,7 +288,7 @@ static bool only_id_characters(const char *text, const char *more)
 static int drive_check(const struct config *cfg, const struct config_drive *drive,
 		       const char *where, struct errmsg *why)
 {
-	if (!only_id_characters(drive->id, "_"))
+	if (!config_only_characters(drive->id, "_"))
 		return err_set(why, 0,
 			       "%s.drive_id: API Resource IDs can only contain alphanumeric "
 			       "characters and underscores.",
@@ -323,7 +305,7 @@ static int drive_check(const struct config *cfg, const struct config_drive *driv
 	if (drive->partuuid && !drive->is_root)
 		return err_set(why, 0, "%s.partuuid: drive '%s' is not the root device", where,
 			       drive->id);
-	if (drive->partuuid && !only_id_characters(drive->partuuid, "-/="))
+	if (drive->partuuid && !config_only_characters(drive->partuuid, "-/="))
 		return err_set(why, 0, "%s.partuuid: not a partition's UUID", where);
 	if (drive->overlay_path && drive->is_read_only)
 		return err_set(why, 0, "%s.overlay_path: drive '%s' is read-only and needs none",
@@ -366,7 +348,8 @@ static int take_drives(struct config *cfg, json_t *array, struct errmsg *why)
 	size_t i;
 
 	if (!json_is_array(array))
-		return err_set(why, 0, "drives: expected an array, got %s", quote(array, shown));
+		return err_set(why, 0, "drives: expected an array, got %s",
+			       config_quote(array, shown));
 	if (json_array_size(array) > VMM_DRIVES_MAX)
 		return err_set(why, 0, "drives: %zu of them, at most %d are allowed",
 			       json_array_size(array), VMM_DRIVES_MAX);
@@ -390,7 +373,7 @@ static const struct section {
 	{"vsock", take_vsock, NULL},
 	{"entropy", take_entropy, NULL},
 	{"balloon", take_balloon, NULL},
-	{"network-interfaces", NULL, "there is no network device; reach the guest by vsock"},
+	{"network-interfaces", config_take_nets, NULL},
 	{"mmds-config", NULL, "there is no metadata service; pass data by vsock or a drive"},
 	{"logger", NULL, "messages go to standard error"},
 	{"metrics", NULL, "use --timings"},
@@ -426,7 +409,7 @@ static int take_root(struct config *cfg, json_t *root, struct errmsg *why)
 
 	if (!json_is_object(root))
 		return err_set(why, 0, "expected an object of sections, got %s",
-			       quote(root, shown));
+			       config_quote(root, shown));
 	json_object_foreach(root, key, value)
 	{
 		int err = take_section(cfg, key, value, why);
@@ -547,5 +530,7 @@ void config_free(struct config *cfg)
 	free(cfg->vsock_id);
 	for (uint32_t i = 0; i < cfg->drive_count; i++)
 		drive_free(&cfg->drive[i]);
+	for (uint32_t i = 0; i < cfg->net_count; i++)
+		config_net_free(&cfg->net[i]);
 	*cfg = (struct config){0};
 }

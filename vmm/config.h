@@ -4,7 +4,7 @@
  *
  * The file is JSON with the sections and fields of Firecracker's --config-file, so that one file runs
  * under both.  Ours is one key more: a drive's "overlay_path", a copy-on-write layer over
- * "path_on_host".  "drives" and "machine-config" may be absent (no drives; 1 vCPU, 128 MiB).
+ * "path_on_host".  A network interface without "host_dev_name" is the one that --net-fd connects.  "drives" and "machine-config" may be absent (no drives; 1 vCPU, 128 MiB).
  * A section or field that is not known, or known and not yet supported, is refused by name; null stands
  * for "absent"; nothing is ever ignored.
  *
@@ -20,6 +20,8 @@
 #include <stdint.h>
 
 #include "base/err.h"
+#include "devices/limiter.h"
+#include "devices/net.h"
 #include "vmm/libvmm.h"
 #include "vmm/options.h"
 
@@ -44,6 +46,15 @@ struct config_drive {
 	bool is_root, is_read_only;
 	unsigned cache;     /* enum config_cache */
 	unsigned io_engine; /* accepted; ours is io_uring either way */
+	struct limiter_cfg limit;
+};
+
+struct config_net {
+	char *id;
+	char *tap;    /* or NULL: it has --net-fd */
+	char *mac;    /* or NULL: one is drawn */
+	uint64_t mtu; /* 0: none is told */
+	struct limiter_cfg rx, tx;
 };
 
 /* Owns its strings.  Zero-initialized it is empty, and config_free() may be called on it. */
@@ -54,6 +65,8 @@ struct config {
 	unsigned huge_pages, cpu_template;         /* "None", the only value so far */
 	struct config_drive drive[VMM_DRIVES_MAX]; /* the root drive first: it is vda */
 	uint32_t drive_count;
+	struct config_net net[VMM_NETS_MAX];
+	uint32_t net_count;
 	bool has_vsock;
 	uint64_t guest_cid;
 	char *uds_path, *vsock_id;
@@ -76,6 +89,9 @@ int config_load(struct config *out, const char *path, struct errmsg *why)
 	__attribute__((warn_unused_result));
 
 void config_free(struct config *cfg);
+
+/* "06:00:ac:10:00:02", of one interface.  0 or -EINVAL. */
+int config_mac(uint8_t mac[NET_MAC_LEN], const char *text);
 
 /*
  * config_open() - open what the configuration names and fill what vmm_create() takes

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* config_open.c - from a configuration to open descriptors; nothing is opened after the sandbox closes */
+#include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
@@ -9,6 +10,7 @@
 #include <unistd.h>
 
 #include "base/cleanup.h"
+#include "devices/net_tap.h"
 #include "vmm/config.h"
 
 #define VSOCK_BACKLOG 64
@@ -97,11 +99,20 @@ static int open_drive(const struct config_drive *drive, struct vmm_drive *out, s
 		       : 0;
 }
 
+static struct vmm_limit limit_of(const struct limiter_cfg *cfg)
+{
+	const struct limiter_bucket_cfg *bytes = &cfg->bandwidth, *ops = &cfg->ops;
+
+	return (struct vmm_limit){.bandwidth = {bytes->size, bytes->burst, bytes->refill_ms},
+				  .ops = {ops->size, ops->burst, ops->refill_ms}};
+}
+
 static int open_drives(const struct config *cfg, struct vmm_config *out, struct errmsg *why)
 {
 	for (uint32_t i = 0; i < cfg->drive_count; i++) {
 		out->drive[i] = (struct vmm_drive){.fd = -1, .overlay_fd = -1};
 		out->drive_count = i + 1; /* config_close() looks at this one, too */
+		out->drive_limit[i] = limit_of(&cfg->drive[i].limit);
 		int err = open_drive(&cfg->drive[i], &out->drive[i], why);
 		if (err)
 			return err;
@@ -140,6 +151,62 @@ static int open_vsock(const struct config *cfg, const struct options *opt, struc
 	out->vsock.listen_fd =
 		opt->vsock_listen_fd >= 0 ? opt->vsock_listen_fd : bind_vsock(cfg->uds_path, why);
 	return out->vsock.listen_fd < 0 ? out->vsock.listen_fd : 0;
+}
+
+static int take_address(const char *option, const char *text, uint32_t *out, struct errmsg *why)
+{
+	struct in_addr addr;
+
+	if (!text)
+		return 0;
+	if (inet_pton(AF_INET, text, &addr) != 1)
+		return err_set(why, 0, "%s: '%s' is not an IPv4 address", option, text);
+	*out = ntohl(addr.s_addr);
+	return 0;
+}
+
+static int open_net(const struct config_net *net, const struct options *opt, struct vmm_net *out,
+		    struct errmsg *why)
+{
+	out->id = net->id;
+	out->mtu = (uint16_t)net->mtu;
+	out->rx = limit_of(&net->rx);
+	out->tx = limit_of(&net->tx);
+	if (net->mac)
+		(void)config_mac(out->mac, net->mac); /* the parser has checked it */
+	if (net->tap) {
+		out->fd = net_tap_open(net->tap, why);
+		return out->fd < 0 ? out->fd : 0;
+	}
+	if (opt->net_fd < 0)
+		return err_set(why, 0, "neither host_dev_name nor --net-fd");
+	out->kind = VMM_NET_STREAM;
+	out->fd = opt->net_fd;
+	out->egress.filter = opt->net_filter;
+	out->egress.allow_private = opt->net_private;
+	int err = take_address("--net-dns", opt->net_dns, &out->egress.dns, why);
+	return err ? err
+		   : take_address("--net-gateway", opt->net_gateway, &out->egress.gateway, why);
+}
+
+static int open_nets(const struct config *cfg, const struct options *opt, struct vmm_config *out,
+		     struct errmsg *why)
+{
+	bool used = false;
+
+	for (uint32_t i = 0; i < cfg->net_count; i++) {
+		out->net[i] = (struct vmm_net){.fd = -1};
+		out->net_count = i + 1; /* config_close() looks at this one, too */
+		int err = open_net(&cfg->net[i], opt, &out->net[i], why);
+		if (err)
+			return err_wrap(why, err, "network interface %s", cfg->net[i].id);
+		used |= !cfg->net[i].tap;
+	}
+	if (opt->net_fd >= 0 && !used)
+		return err_set(why, 0,
+			       "--net-fd needs a network interface without host_dev_name in the "
+			       "configuration");
+	return 0;
 }
 
 static int open_kvm(const struct options *opt, struct vmm_config *out, struct errmsg *why)
@@ -191,6 +258,8 @@ int config_open(const struct config *cfg, const struct options *opt, struct vmm_
 	if (!err)
 		err = open_drives(cfg, &to, why);
 	if (!err)
+		err = open_nets(cfg, opt, &to, why);
+	if (!err)
 		err = open_vsock(cfg, opt, &to, why);
 	if (err)
 		config_close(opt, &to);
@@ -209,6 +278,8 @@ static void close_one(int *fd, int not_ours)
 void config_close(const struct options *opt, struct vmm_config *cfg)
 {
 	close_one(&cfg->vsock.listen_fd, opt->vsock_listen_fd);
+	for (uint32_t i = 0; i < cfg->net_count; i++)
+		close_one(&cfg->net[i].fd, opt->net_fd);
 	for (uint32_t i = 0; i < cfg->drive_count; i++) {
 		close_one(&cfg->drive[i].overlay_fd, -1);
 		close_one(&cfg->drive[i].fd, -1);

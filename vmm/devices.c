@@ -1,18 +1,23 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Order on the virtio bus: drives as configured (the root drive first, so that it is vda), vsock,
- * entropy, balloon.  Device n has page n, GSI 5 + n.
+ * Order on the virtio bus: drives as configured (the root drive first, so that it is vda), network
+ * interfaces as configured, vsock, entropy, balloon.  Device n has page n, GSI 5 + n.
  */
 #include "vmm/devices.h"
 
 #include <assert.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "devices/vballoon.h"
+#include "base/cleanup.h"
+#include "devices/net_stream.h"
+#include "devices/net_tap.h"
 #include "devices/vblk.h"
+#include "devices/vnet.h"
 #include "devices/vrng.h"
 #include "devices/vsock.h"
 #include "vmm/acpi.h"
@@ -173,10 +178,24 @@ static int devices_attach(struct vmm *m, struct dev *dev, struct errmsg *why)
 	return 0;
 }
 
-static int devices_drive(struct vmm *m, const struct vmm_drive *drive, struct errmsg *why)
+static struct limiter_cfg limiter_cfg_of(const struct vmm_limit *limit)
+{
+	const struct vmm_bucket *bytes = &limit->bandwidth, *ops = &limit->ops;
+
+	return (struct limiter_cfg){
+		.bandwidth = {bytes->size, bytes->one_time_burst, bytes->refill_ms},
+		.ops = {ops->size, ops->one_time_burst, ops->refill_ms}};
+}
+
+static int devices_drive(struct vmm *m, const struct vmm_drive *drive,
+			 const struct vmm_limit *limit, struct errmsg *why)
 {
 	struct vblk_cfg cfg = {
-		.id = drive->id, .read_only = drive->read_only, .writeback = drive->writeback};
+		.id = drive->id,
+		.read_only = drive->read_only,
+		.writeback = drive->writeback,
+		.limit = limiter_cfg_of(limit),
+	};
 	struct dev *dev;
 
 	int err = drive->fd >= 0 ? drive_open(&cfg.backend, drive, m->loop, why) : 0;
@@ -186,6 +205,50 @@ static int devices_drive(struct vmm *m, const struct vmm_drive *drive, struct er
 	if (err) {
 		blk_destroy(cfg.backend);
 		return err_wrap(why, err, "drive %s", drive->id);
+	}
+	return devices_attach(m, dev, why);
+}
+
+/* Return: the backend with a descriptor of its own, or an error. */
+static int devices_net_backend(struct net_backend **out, const struct vmm_net *net,
+			       struct errmsg *why)
+{
+	const struct net_egress rule = {
+		.filter = net->egress.filter,
+		.allow_private = net->egress.allow_private,
+		.dns = net->egress.dns,
+		.gateway = net->egress.gateway,
+	};
+	cleanup_close int fd = fcntl(net->fd, F_DUPFD_CLOEXEC, 0);
+
+	if (fd < 0)
+		return err_set(why, errno, "descriptor %d", net->fd);
+	int err = net->kind == VMM_NET_TAP ? net_tap_create(out, fd, why)
+					   : net_stream_create(out, fd, &rule, why);
+	if (!err)
+		(void)steal_fd(&fd);
+	return err;
+}
+
+static int devices_net(struct vmm *m, const struct vmm_net *net, struct errmsg *why)
+{
+	static const uint8_t none[NET_MAC_LEN];
+	struct vnet_cfg cfg = {.id = net->id,
+			       .mtu = net->mtu,
+			       .rx = limiter_cfg_of(&net->rx),
+			       .tx = limiter_cfg_of(&net->tx)};
+	struct dev *dev;
+
+	memcpy(cfg.mac, net->mac, sizeof(cfg.mac));
+	if (!memcmp(net->mac, none, sizeof(none)) && vnet_random_mac(cfg.mac))
+		return err_set(why, EIO, "network interface %s: getrandom", net->id);
+	int err = devices_net_backend(&cfg.backend, net, why);
+	if (err)
+		return err_wrap(why, err, "network interface %s", net->id);
+	err = vnet_create(&dev, &cfg, why);
+	if (err) {
+		net_destroy(cfg.backend);
+		return err;
 	}
 	return devices_attach(m, dev, why);
 }
@@ -256,7 +319,9 @@ int devices_create(struct vmm *m, const struct vmm_config *cfg, struct errmsg *w
 	int err = devices_legacy(m, cfg, why);
 
 	for (uint32_t i = 0; !err && i < cfg->drive_count; i++)
-		err = devices_drive(m, &cfg->drive[i], why);
+		err = devices_drive(m, &cfg->drive[i], &cfg->drive_limit[i], why);
+	for (uint32_t i = 0; !err && i < cfg->net_count; i++)
+		err = devices_net(m, &cfg->net[i], why);
 	if (!err && cfg->has_vsock)
 		err = devices_vsock(m, &cfg->vsock, why);
 	if (!err && cfg->has_entropy)

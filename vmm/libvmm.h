@@ -28,11 +28,21 @@ extern "C" {
 #define VMM_MEM_MIB_MIN 1
 #define VMM_MEM_MIB_MAX (1024 * 1024) /* refused above: 1 TiB */
 #define VMM_DRIVES_MAX  8
+#define VMM_NETS_MAX    4
 
 struct vmm;
 
 struct vmm_error {
 	char text[512];
+};
+
+/* A token bucket: `size` tokens, refilled evenly every `refill_ms`; `one_time_burst` more at first.  size 0: no limit. */
+struct vmm_bucket {
+	uint64_t size, one_time_burst, refill_ms;
+};
+
+struct vmm_limit {
+	struct vmm_bucket bandwidth, ops; /* bytes; operations */
 };
 
 struct vmm_drive {
@@ -43,6 +53,29 @@ struct vmm_drive {
 	bool is_root;
 	const char *partuuid; /* or NULL; only with is_root */
 	bool writeback; /* Firecracker's cache_type Writeback: flush reaches the disk; false: Unsafe */
+};
+
+enum vmm_net_kind {
+	VMM_NET_TAP, /* a tap with IFF_VNET_HDR and IFF_NO_PI */
+	VMM_NET_STREAM, /* a connected stream socket: 4 bytes of length, big-endian, and a frame (passt) */
+};
+
+/* What a guest may reach through VMM_NET_STREAM.  A tap is the host's to filter. */
+struct vmm_net_egress {
+	bool filter;        /* only what the Internet at large could reach; false: everything */
+	bool allow_private; /* with filter: private networks, too */
+	uint32_t dns;     /* with filter: IPv4 address (host order) open at UDP port 53; 0: none */
+	uint32_t gateway; /* with filter: IPv4 address (host order) open altogether; 0: none */
+};
+
+struct vmm_net {
+	const char *id; /* [A-Za-z0-9_]+, unique */
+	enum vmm_net_kind kind;
+	int fd;         /* borrowed until vmm_create() returns */
+	uint8_t mac[6]; /* all zero: one is drawn */
+	uint16_t mtu;   /* told to the guest; 0: none */
+	struct vmm_limit rx, tx;
+	struct vmm_net_egress egress; /* VMM_NET_STREAM */
 };
 
 struct vmm_vsock {
@@ -92,6 +125,9 @@ struct vmm_config {
 	bool seal_no_seccomp;        /* for debugging */
 	struct vmm_balloon balloon;
 	bool has_balloon;
+	struct vmm_net net[VMM_NETS_MAX];
+	uint32_t net_count;
+	struct vmm_limit drive_limit[VMM_DRIVES_MAX]; /* of drive[] */
 };
 
 enum vmm_exit {

@@ -27,7 +27,7 @@
 #include "vmm/sandbox.h"
 #include "vmm/vmgenid.h"
 
-#define MACHINE_DEV_MAX (VMM_DRIVES_MAX + 3)
+#define MACHINE_DEV_MAX (VMM_DRIVES_MAX + VMM_NETS_MAX + 3)
 
 struct vmm;
 

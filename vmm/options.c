@@ -49,6 +49,16 @@ static const struct option_row table[] = {
 	 "eventfd to signal when the guest knocks on --ready-port"},
 	{"--ready-port", "PORT", OPT_NUMBER, AT(ready_port), 1, UINT32_MAX - 1,
 	 "vsock port of the host that means: the guest is ready"},
+	{"--net-fd", "N", OPT_FD, AT(net_fd), 0, 0,
+	 "connected stream socket (passt) for the interface without host_dev_name"},
+	{"--net-filter", NULL, OPT_FLAG, AT(net_filter), 0, 0,
+	 "let frames out by --net-fd to public addresses only"},
+	{"--net-private", NULL, OPT_FLAG, AT(net_private), 0, 0,
+	 "with --net-filter: and to private networks"},
+	{"--net-dns", "ADDR", OPT_TEXT, AT(net_dns), 0, 0,
+	 "with --net-filter: and to UDP port 53 of this address"},
+	{"--net-gateway", "ADDR", OPT_TEXT, AT(net_gateway), 0, 0,
+	 "with --net-filter: and to this address"},
 	{"--kvm", "PATH|N", OPT_KVM, AT(kvm_path), 0, 0,
 	 "KVM device, or the descriptor of an open one [/dev/kvm]"},
 	{"--uid", "N", OPT_NUMBER, AT(uid), 1, UINT32_MAX - 1,
@@ -211,6 +221,7 @@ int options_parse(int argc, char *const argv[], struct options *out, struct errm
 		.ready_fd = -1,
 		.console_fd = -1,
 		.console_in_fd = -1,
+		.net_fd = -1,
 	};
 	bool seen[ARRAY_LEN(table)] = {false};
 

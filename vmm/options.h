@@ -47,7 +47,10 @@ struct options {
 	int vsock_listen_fd, ready_fd;
 	uint32_t ready_port; /* 0: none */
 	int console_fd, console_in_fd;
-	uint32_t uid, gid; /* 0: the sandbox's default */
+	int net_fd;
+	bool net_filter, net_private;      /* what may leave by net_fd */
+	const char *net_dns, *net_gateway; /* IPv4 addresses, or NULL */
+	uint32_t uid, gid;                 /* 0: the sandbox's default */
 };
 
 /*

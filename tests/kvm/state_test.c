@@ -5,11 +5,8 @@
  */
 #include "tests/kvm/vm.h"
 
-#include <sys/wait.h>
-
 #include "base/cleanup.h"
 #include "snapshot/codec.h"
-#include "tests/unit/snap_sign.h"
 #include "vmm/kvm_state.h"
 #include "vmm/machine.h"
 #include "vmm/vcpu_state.h"
@@ -246,27 +243,6 @@ static void machine_says_good(struct machine *t)
 		fail_msg("exit %d (%s), says: %s", reason, text.text, t->vm.text);
 }
 
-/* A VM that has not run, with `in` loaded and the memory of `a`. */
-static struct vm_load machine_clone(struct machine *b, const struct machine *a,
-				    const struct snap_in *in, enum vm_clock clock,
-				    unsigned between_s)
-{
-	machine_make(b, a->vm.vmm->cpus, 0);
-	copy_memory(b->vm.vmm, a->vm.vmm);
-	b->go = a->go;
-	return load(b->vm.vmm, in, clock, between_s);
-}
-
-static void clone_goes_on(struct machine *b)
-{
-	struct vmm_error why;
-
-	guest_goes(b);
-	if (vmm_start(b->vm.vmm, &why))
-		fail_msg("vmm_start: %s", why.text);
-	machine_says_good(b);
-}
-
 static void go_on_in_another(unsigned cpus, unsigned long long delay, enum vm_clock clock,
 			     unsigned between_s)
 {
@@ -279,7 +255,10 @@ static void go_on_in_another(unsigned cpus, unsigned long long delay, enum vm_cl
 	machine_spin(&a);
 	save(a.vm.vmm, &out);
 	open_state(&in, &out);
-	struct vm_load l = machine_clone(&b, &a, &in, clock, between_s);
+	machine_make(&b, cpus, delay);
+	copy_memory(b.vm.vmm, a.vm.vmm);
+	b.go = a.go;
+	struct vm_load l = load(b.vm.vmm, &in, clock, between_s);
 	save(b.vm.vmm, &again);
 	open_state(&in_again, &again);
 	same_vcpus(&in, &in_again, cpus);
@@ -288,7 +267,10 @@ static void go_on_in_another(unsigned cpus, unsigned long long delay, enum vm_cl
 		l.clock = VM_CLOCK_RUNNING; /* there is no other for TSCs */
 	if (b.vm.vmm->kvm.state.tsc_offset)
 		tscs_as_wanted(&l, &in, &in_again, cpus);
-	clone_goes_on(&b);
+	guest_goes(&b);
+	if (vmm_start(b.vm.vmm, &why))
+		fail_msg("vmm_start: %s", why.text);
+	machine_says_good(&b);
 	guest_goes(&a); /* and the first goes on as if nothing had been */
 	assert_int_equal(vmm_resume(a.vm.vmm, &why), 0);
 	machine_says_good(&a);
@@ -330,122 +312,6 @@ static void state__vcpus_loaded_seconds_apart__tscs_in_step(void **state)
 	go_on_in_another(2, LATE, VM_CLOCK_STOOD, 2);
 }
 
-/*
- * Timers that run out before, while and after the state is taken, each parent's in several clones: none is
- * lost, or the guest waits for ever.
- */
-static void state__timer_at_any_moment__comes_in_every_clone(void **state)
-{
-	(void)state;
-	enum { PARENTS = 12, CLONES = 4 };
-	const unsigned long long step = 3000000; /* cycles: more than a millisecond */
-
-	for (unsigned i = 0; i < PARENTS; i++) {
-		struct machine a, b;
-		struct snap_out out;
-		struct snap_in in;
-		struct vmm_error why;
-		machine_make(&a, 1, i * step);
-		machine_spin(&a);
-		save(a.vm.vmm, &out);
-		open_state(&in, &out);
-		for (unsigned k = 0; k < CLONES; k++) {
-			machine_clone(&b, &a, &in, (enum vm_clock)(k % 3), 0);
-			clone_goes_on(&b);
-		}
-		vm_finish(&a.vm, &why);
-		snap_out_free(&out);
-	}
-}
-
-static struct snap_msr *find_msr(struct snap_out *out, const struct snap_in *in, uint32_t index)
-{
-	uint32_t version;
-	size_t len;
-	const uint8_t *from = snap_find(in, SNAP_VCPU, 0, &version, &len);
-	struct snap_msr *msr = (void *)(out->buf + (from - out->buf) + len);
-
-	while (msr[-1].index != index)
-		msr--;
-	return msr - 1;
-}
-
-/* KVM_SET_MSRS stops in the middle and says so only by its count. */
-static void state__msr_that_kvm_refuses__is_named(void **state)
-{
-	(void)state;
-	const uint32_t lstar = 0xc0000082;
-	struct machine a;
-	struct snap_out out;
-	struct snap_in in;
-	struct vm_load l;
-	struct errmsg why;
-
-	machine_make(&a, 1, 0);
-	struct vmm *m = a.vm.vmm;
-	const struct vm_shape shape = shape_of(m);
-	save(m, &out);
-	open_state(&in, &out);
-	find_msr(&out, &in, lstar)->value = UINT64_C(1) << 62; /* no address */
-	snap_sign(out.buf, out.len);
-	open_state(&in, &out);
-	must(machine_check_vm(&m->kvm, &m->vcpu[0].kvm, &shape, VM_CLOCK_STOOD, &in, &l, &why),
-	     "check", &why);
-	must(vcpu_check(&m->kvm, &m->vcpu[0].kvm, &l, &in, &why), "check", &why);
-	machine_load_begin(&l);
-	assert_int_equal(vcpu_load(&m->kvm, &m->vcpu[0].kvm, &l, &in, &why), -EINVAL);
-	assert_non_null(strstr(why.text, "KVM_SET_MSRS stops at MSR 0xc0000082 = 0x4"));
-	struct vmm_error text;
-	vm_finish(&a.vm, &text);
-	snap_out_free(&out);
-}
-
-/* In a child: from a sealed VM into another KVM VM of the process, under ctl's filter.  Return: 0, or where. */
-static int sealed_move(void)
-{
-	struct machine a, b;
-	struct snap_out out;
-	struct snap_in in;
-	struct vm_instant at;
-	struct vm_load l;
-	struct errmsg why = {""};
-
-	machine_make(&a, 1, 0);
-	machine_make(&b, 1, 0);
-	struct vmm *m = a.vm.vmm, *to = b.vm.vmm;
-	const struct vm_shape shape = shape_of(m);
-	if (snap_out_init(&out) || vmm_seal(m, (void *)&why) || vmm_start(m, (void *)&why))
-		return 1;
-	vm_collect(&a.vm, LINE);
-	if (vmm_pause(m, (void *)&why))
-		return 2;
-	if (machine_save_vm(&m->kvm, &m->vcpu[0].kvm, &shape, &at, &out, &why) ||
-	    vcpu_save(&m->kvm, &m->vcpu[0].kvm, &at, &out, &why) || snap_out_finish(&out, &why) ||
-	    snap_in_open(&in, out.buf, out.len, &why))
-		return 3;
-	if (machine_check_vm(&to->kvm, &to->vcpu[0].kvm, &shape, VM_CLOCK_PASSED, &in, &l, &why) ||
-	    vcpu_check(&to->kvm, &to->vcpu[0].kvm, &l, &in, &why))
-		return 4;
-	machine_load_begin(&l);
-	if (vcpu_load(&to->kvm, &to->vcpu[0].kvm, &l, &in, &why) || irq_reroute(&to->irq) ||
-	    machine_load_vm(&to->kvm, &l, &why))
-		return 5;
-	return 0;
-}
-
-static void state__sealed_process__moves_it_all_the_same(void **state)
-{
-	(void)state;
-	int status;
-	pid_t pid = fork();
-
-	assert_true(pid >= 0);
-	if (pid == 0)
-		_exit(sealed_move());
-	assert_int_equal(waitpid(pid, &status, 0), pid);
-	assert_int_equal(status, 0);
-}
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -454,9 +320,6 @@ int main(void)
 		cmocka_unit_test(state__four_vcpus__go_on),
 		cmocka_unit_test(state__timer_that_ran_out__is_not_lost),
 		cmocka_unit_test(state__vcpus_loaded_seconds_apart__tscs_in_step),
-		cmocka_unit_test(state__timer_at_any_moment__comes_in_every_clone),
-		cmocka_unit_test(state__msr_that_kvm_refuses__is_named),
-		cmocka_unit_test(state__sealed_process__moves_it_all_the_same),
 	};
 	vm_need_kvm();
 	return cmocka_run_group_tests(tests, NULL, NULL);

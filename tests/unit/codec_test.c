@@ -13,7 +13,6 @@
 #include "base/cleanup.h"
 #include "base/crc32c.h"
 #include "snapshot/codec.h"
-#include "tests/unit/snap_sign.h"
 
 #define TAG_A SNAP_TAG('T', 'S', 'T', 'A')
 #define TAG_B SNAP_TAG('T', 'S', 'T', 'B')
@@ -100,6 +99,18 @@ static void codec__every_bit_flipped__refused(void **state)
 	snap_out_free(&out);
 }
 
+/* Rewrites the checksum after a change, as who means harm would. */
+static void sign(struct snap_out *out)
+{
+	struct snap_state_head head;
+
+	memcpy(&head, out->buf, sizeof(head));
+	head.crc = 0;
+	memcpy(out->buf, &head, sizeof(head));
+	head.crc = crc32c(out->buf, out->len);
+	memcpy(out->buf, &head, sizeof(head));
+}
+
 static void codec__signed_lies__refused(void **state)
 {
 	(void)state;
@@ -125,11 +136,11 @@ static void codec__signed_lies__refused(void **state)
 	for (size_t i = 0; i < ARRAY_LEN(lies); i++) {
 		struct snap_section old = table[0];
 		table[0] = lies[i];
-		snap_sign(out.buf, out.len);
+		sign(&out);
 		assert_int_equal(snap_in_open(&in, out.buf, out.len, NULL), -EBADMSG);
 		table[0] = old;
 	}
-	snap_sign(out.buf, out.len);
+	sign(&out);
 	assert_int_equal(snap_in_open(&in, out.buf, out.len, NULL), 0);
 	snap_out_free(&out);
 }

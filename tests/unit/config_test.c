@@ -21,6 +21,7 @@
 #define MACHINE(rest) "{" BOOT ",\"machine-config\":{" rest "}}"
 #define DRIVE(rest)   "{\"drive_id\":\"d\",\"is_root_device\":false,\"path_on_host\":\"p\"" rest "}"
 #define DRIVES(list)  "{" BOOT ",\"drives\":[" list "]}"
+#define NETS(list)    "{" BOOT ",\"network-interfaces\":[" list "]}"
 #define VSOCK(rest)   "{" BOOT ",\"vsock\":{" rest "}}"
 #define X16           "xxxxxxxxxxxxxxxx"
 #define X96           X16 X16 X16 X16 X16 X16
@@ -103,8 +104,10 @@ static const struct refusal {
 	 "drives[0].cache_type: \"None\" is not supported, expected `Unsafe` or `Writeback`"},
 	{DRIVES(DRIVE(",\"io_engine\":7")),
 	 "drives[0].io_engine: 7 is not supported, expected `Sync` or `Async`"},
-	{DRIVES(DRIVE(",\"rate_limiter\":{}")),
-	 "drives[0].rate_limiter: rate limits are not supported yet; leave it out"},
+	{DRIVES(DRIVE(",\"rate_limiter\":{\"bytes\":{}}")),
+	 "drives[0].rate_limiter: unknown field, expected one of `bandwidth`, `ops`"},
+	{DRIVES(DRIVE(",\"rate_limiter\":{\"ops\":{\"size\":1}}")),
+	 "drives[0].rate_limiter.ops: missing field `refill_time`"},
 	{DRIVES(DRIVE(",\"socket\":\"s\"")),
 	 "drives[0].socket: vhost-user drives are not supported; use path_on_host"},
 	{DRIVES("1,1,1,1,1,1,1,1,1"), "drives: 9 of them, at most 8 are allowed"},
@@ -114,10 +117,24 @@ static const struct refusal {
 	{VSOCK("\"guest_cid\":3,\"uds_path\":\"" X96 "x\""),
 	 "vsock.uds_path: 97 bytes, at most 96 are allowed"},
 	{"{" BOOT ",\"entropy\":{\"rate_limiter\":{\"ops\":1}}}",
-	 "entropy.rate_limiter: rate limits are not supported yet; leave it out"},
+	 "entropy.rate_limiter: the entropy device has its own bounds; leave it out"},
 	{"{" BOOT ",\"network-interfaces\":[{}]}",
-	 "section 'network-interfaces' is not supported yet: there is no network device; reach the "
-	 "guest by vsock"},
+	 "network-interfaces[0]: missing field `iface_id`"},
+	{NETS("{\"iface_id\":\"a-b\"}"), "network-interfaces[0].iface_id: API Resource IDs can "
+					 "only contain alphanumeric characters "
+					 "and underscores."},
+	{NETS("{\"iface_id\":\"a\",\"guest_mac\":\"06:00:ac:10:00:0g\"}"),
+	 "network-interfaces[0].guest_mac: not the address of one interface"},
+	{NETS("{\"iface_id\":\"a\",\"guest_mac\":\"07:00:ac:10:00:02\"}"),
+	 "network-interfaces[0].guest_mac: not the address of one interface"},
+	{NETS("{\"iface_id\":\"a\",\"mtu\":67}"),
+	 "network-interfaces[0].mtu: 67 is outside 68 to 65535"},
+	{NETS("{\"iface_id\":\"a\"},{\"iface_id\":\"a\",\"host_dev_name\":\"t\"}"),
+	 "network-interfaces[1].iface_id: 'a' was used before"},
+	{NETS("{\"iface_id\":\"a\"},{\"iface_id\":\"b\"}"),
+	 "network-interfaces[1]: interface 'a' has no host_dev_name either; only one can have "
+	 "--net-fd"},
+	{NETS("1,1,1,1,1"), "network-interfaces: 5 of them, at most 4 are allowed"},
 	{"{" BOOT ",\"balloon\":{\"amount_mib\":1}}", "balloon: missing field `deflate_on_oom`"},
 	{"{" BOOT ",\"balloon\":{\"deflate_on_oom\":true}}", "balloon: missing field `amount_mib`"},
 	{"{" BOOT ",\"balloon\":{\"amount_mib\":129,\"deflate_on_oom\":true}}",
@@ -326,6 +343,7 @@ static struct options no_options(void)
 		.kvm_path = "/dev/null", /* opens like a device does */
 		.kvm_fd = -1,
 		.vsock_listen_fd = -1,
+		.net_fd = -1,
 		.ready_fd = -1,
 		.console_fd = -1,
 		.console_in_fd = -1,

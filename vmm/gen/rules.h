@@ -15,6 +15,7 @@
 #include <asm/unistd.h>
 #include <fcntl.h>
 #include <linux/falloc.h>
+#include <linux/if_tun.h>
 #include <linux/io_uring.h>
 #include <linux/kvm.h>
 #include <signal.h>
@@ -71,6 +72,7 @@ struct rule {
 #define ANON_OVER    ARG_IS(3, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED)
 #define PUNCH_HOLE   ARG_IS(1, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE)
 #define REQUEST(req) ARG_IS(1, req)
+#define SEND_NOW     ARG_IS(2, MSG_DONTWAIT | MSG_NOSIGNAL)
 #define OWN_PID      ARG_IS(0, RULE_PID)
 
 static const struct rule rules[] = {
@@ -153,6 +155,9 @@ static const struct rule rules[] = {
 	RULE1(IO, socket, ARG_IS(0, AF_UNIX), "vsock: a connection that the guest opens"),
 	RULE(IO, connect, "vsock: a connection that the guest opens"),
 	RULE(IO, shutdown, "vsock: half-closed connections"),
+	RULE1(IO, sendmsg, SEND_NOW, "network: a frame to passt"),
+	RULE1(CTL | IO, ioctl, REQUEST(TUNSETOFFLOAD),
+	      "network: what the driver can take from a tap"),
 
 	/* vcpu */
 	RULE1(VCPU, ioctl, REQUEST(KVM_RUN), "the guest"),
