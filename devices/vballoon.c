@@ -31,7 +31,8 @@ enum { QUEUE_INFLATE, QUEUE_DEFLATE, QUEUE_FIRST_OPTIONAL, QUEUE_NONE = DEV_QUEU
 /* Configuration space, 5.5.4: two numbers; what follows belongs to features that are not offered. */
 enum { CONFIG_TARGET = 0, CONFIG_ACTUAL = 4, CONFIG_SIZE = 8 };
 
-#define STAT_SIZE 10u /* le16 tag, le64 value: packed (5.5.6.3) */
+#define STATS_INTERVAL_MIN_S 1u  /* a loaded state may offer what the configuration does not */
+#define STAT_SIZE            10u /* le16 tag, le64 value: packed (5.5.6.3) */
 
 struct vballoon {
 	struct dev dev;
@@ -398,7 +399,7 @@ int vballoon_create(struct dev **out, const struct vballoon_cfg *cfg, struct err
 			 (cfg->deflate_on_oom ? VBALLOON_F_OOM : 0) |
 			 (cfg->reporting ? VBALLOON_F_REPORTING : 0);
 	strncpy(b->dev.id, cfg->id, sizeof(b->dev.id) - 1);
-	b->stats_interval_s = cfg->stats_interval_s;
+	b->stats_interval_s = cfg->stats_interval_s ? cfg->stats_interval_s : STATS_INTERVAL_MIN_S;
 	b->target_pages = cfg->target_pages;
 	b->stats_queue = b->report_queue = QUEUE_NONE;
 	b->more.op.done = vballoon_more;

@@ -409,6 +409,42 @@ static void vballoon_save__load__the_same(void **state)
 	other->ops->destroy(other);
 }
 
+/* In another machine over a copy of memory: the driver goes on, its buffer of statistics is held again. */
+static void vballoon_load__another_machine__driver_goes_on(void **state)
+{
+	struct rig *rig = *state, other = {.file = -1};
+	const struct vballoon_cfg cfg = {
+		.id = "balloon", .reporting = true, .stats_interval_s = 3600};
+	struct snap_out out;
+	struct snap_in in;
+	uint32_t id, len;
+
+	send_stats(rig, 0, 3, 1000);
+	mmio_quiesce(rig->r.mmio);
+	assert_int_equal(snap_out_init(&out), 0);
+	mmio_save(rig->r.mmio, &out, 3);
+	assert_int_equal(snap_out_finish(&out, NULL), 0);
+	assert_int_equal(snap_in_open(&in, out.buf, out.len, NULL), 0);
+
+	vd_rig_init(&other.r, MEM);
+	back_with_file(&other);
+	memcpy(other.r.vd.mem, rig->r.vd.mem, MEM);
+	memcpy(other.r.vd.q, rig->r.vd.q, sizeof(other.r.vd.q));
+	vd_rig_plug(&other.r, balloon(&cfg));
+	assert_int_equal(mmio_load(other.r.mmio, &in, 3, NULL), 0);
+	mmio_unquiesce(other.r.mmio);
+	assert_int_equal(other.r.dev->queue[Q_STATS].in_flight, 1);
+	assert_int_equal(info_of(&other).stat[2], 1002);
+	assert_false(vd_used(&other.r.vd, Q_STATS, &id, &len));
+	send_pfns(&other, Q_INFLATE, &(uint32_t){DATA_PFN + 5}, 1);
+	assert_int_equal(resident(&other), PAGES - 1);
+	assert_int_equal(resident(rig), PAGES);
+
+	snap_out_free(&out);
+	vd_rig_deinit(&other.r);
+	close(other.file);
+}
+
 static void vballoon_load__reserved_bits__refused(void **state)
 {
 	(void)state;
@@ -450,6 +486,7 @@ int main(void)
 		cmocka_unit_test(vballoon_features__as_configured),
 		T(vballoon_malformed_chain__needs_reset_then_works),
 		T(vballoon_save__load__the_same),
+		T(vballoon_load__another_machine__driver_goes_on),
 		cmocka_unit_test(vballoon_load__reserved_bits__refused),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
