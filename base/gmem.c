@@ -62,6 +62,7 @@ void gm_rebase(struct gmem *gm, unsigned index, void *host)
 	assert(host);
 	gm->region[index].host = host;
 	gm->region[index].file = -1;
+	gm->region[index].holes = NULL;
 }
 
 void gm_set_kind(struct gmem *gm, unsigned index, enum gm_kind kind)

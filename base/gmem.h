@@ -82,7 +82,7 @@ struct gmem {
  */
 int gm_add(struct gmem *gm, gpa_t start, void *host, uint64_t size);
 
-/* Swaps the host base of region `index`.  Only while no vCPU runs and no request is in flight. */
+/* Swaps the host base of region `index`, and forgets its file and its holes.  Only while no vCPU runs and no request is in flight. */
 void gm_rebase(struct gmem *gm, unsigned index, void *host);
 
 /* Says that region `index` is a shared mapping of `file` from `off` on; gm_rebase() forgets it. */

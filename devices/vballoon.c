@@ -7,7 +7,7 @@
  * ranges.  Statistics: the driver leaves a filled buffer with us; handing it back asks for the next one.
  *
  * Nothing that a page number says can do harm but to the guest itself: it is checked against guest memory
- * in gm_discard(), and a page outside is passed over (Linux ballooned pages of its own gaps, once).
+ * in gm_discard(), and a page outside is passed over.
  * Giving back costs time by what is there: VBALLOON_TURN_MAX bytes a turn, the rest waits for a timer.
  *
  * Thread: io; what others ask for stands under the lock.

@@ -285,6 +285,21 @@ static void gm_discard__private__zero_and_never_the_file(void **state)
 	backed_close(&b);
 }
 
+/* Another mapping has holes of its own: those of the old one say nothing about it. */
+static void gm_rebase__private__no_holes_any_more(void **state)
+{
+	(void)state;
+	struct backed b;
+
+	backed_open(&b, GM_PRIVATE);
+	assert_int_equal(discard(&b, 0, 64), 64 * GM_PAGE);
+	assert_true(gm_is_hole(&b.gm, 0, 3));
+	gm_rebase(&b.gm, 0, b.map);
+	assert_false(gm_is_hole(&b.gm, 0, 3));
+	assert_int_equal(discard(&b, 64, 64), 0);
+	backed_close(&b);
+}
+
 static void gm_discard__private_small__left_as_it_is(void **state)
 {
 	(void)state;
@@ -401,6 +416,7 @@ int main(void)
 		cmocka_unit_test(gm_discard__shared__hole_in_the_file),
 		cmocka_unit_test(gm_discard__bad_range__refused),
 		cmocka_unit_test(gm_discard__private__zero_and_never_the_file),
+		cmocka_unit_test(gm_rebase__private__no_holes_any_more),
 		cmocka_unit_test(gm_discard__private_small__left_as_it_is),
 		cmocka_unit_test(gm_discard__neighbours__one_hole),
 		cmocka_unit_test(gm_discard__too_many_holes__bounded),
