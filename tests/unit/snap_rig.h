@@ -17,7 +17,9 @@
 
 #include "snapshot/image.h"
 
+#ifndef PAGES
 #define PAGES 1200u /* not a multiple of a block, a word or a group */
+#endif
 
 struct rig {
 	char path[64];
@@ -26,6 +28,8 @@ struct rig {
 	bool dirty[PAGES]; /* since the last write */
 	bool gone[PAGES];  /* given back: the plan says zero */
 	const char *lie;   /* what rig_find() gives instead */
+	uint8_t *ws;       /* goes into what is written */
+	size_t ws_len;
 };
 
 static uint64_t seed;
@@ -156,11 +160,6 @@ static inline int rig_fd(struct rig *t, const char *name)
 }
 
 /* The store: every file of the folder is asked who it is. */
-struct rig_search {
-	const uint8_t *id;
-	int fd;
-};
-
 static inline int rig_find(void *arg, const uint8_t id[SNAP_ID_LEN])
 {
 	struct rig *t = arg;
@@ -242,7 +241,8 @@ static inline void rig_plan(struct rig *t, struct snap_plan *plan)
 }
 
 static inline int rig_try(struct rig *t, const char *name, struct snap_chain *parent,
-			  enum snap_image_kind kind, struct snap_written *w, struct errmsg *why)
+			  enum snap_image_kind kind, enum snap_publish publish,
+			  struct snap_written *w, struct errmsg *why)
 {
 	static const uint8_t layer[] = "layer 1 of two..layer 2 of two..";
 	const struct snap_disk disks[2] = {
@@ -251,6 +251,7 @@ static inline int rig_try(struct rig *t, const char *name, struct snap_chain *pa
 	struct snap_plan plan = {.fd = NULL};
 	struct snap_write cfg = {.dir_fd = t->dir_fd,
 				 .name = name,
+				 .publish = publish,
 				 .kind = kind,
 				 .cpus = 2,
 				 .pages = PAGES,
@@ -262,7 +263,9 @@ static inline int rig_try(struct rig *t, const char *name, struct snap_chain *pa
 				 .disks = disks,
 				 .disk_count = 2,
 				 .meta = "{\"a\":1}",
-				 .meta_len = 7};
+				 .meta_len = 7,
+				 .ws = t->ws,
+				 .ws_len = t->ws_len};
 
 	rig_plan(t, &plan);
 	int err = snap_image_write(&cfg, w, why);
@@ -277,7 +280,7 @@ static inline struct snap_written rig_write(struct rig *t, const char *name, con
 	struct snap_written w;
 	struct errmsg why = {""};
 
-	must(rig_try(t, name, chain, kind, &w, &why), &why);
+	must(rig_try(t, name, chain, kind, SNAP_NEW, &w, &why), &why);
 	snap_chain_close(chain);
 	memset(t->dirty, 0, sizeof(t->dirty));
 	return w;
