@@ -79,6 +79,9 @@ uint32_t snap_image_disks(const struct snap_image *image, const struct snap_disk
  */
 typedef int snap_find_fn(void *arg, const uint8_t id[SNAP_ID_LEN]);
 
+/* The images of one folder, whatever their names.  @arg: int *, the folder's descriptor.  Reads every header. */
+snap_find_fn snap_find_in_folder;
+
 struct snap_chain;
 
 enum snap_chain_depth {

@@ -36,6 +36,29 @@ static int read_header(int dir_fd, const char *name, struct snap_image_header *h
 	return 0;
 }
 
+int snap_find_in_folder(void *arg, const uint8_t id[SNAP_ID_LEN])
+{
+	int dir_fd = *(const int *)arg, found = -ENOENT;
+	cleanup_close int fd = openat(dir_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	DIR *dir = fd >= 0 ? fdopendir(fd) : NULL;
+	struct snap_image_header head;
+	struct dirent *entry;
+
+	if (!dir)
+		return -errno;
+	(void)steal_fd(&fd);
+	while (found == -ENOENT && (entry = readdir(dir))) {
+		if (read_header(dir_fd, entry->d_name, &head) ||
+		    memcmp(head.id, id, SNAP_ID_LEN) != 0)
+			continue;
+		found = openat(dir_fd, entry->d_name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+		if (found < 0)
+			found = -errno;
+	}
+	closedir(dir);
+	return found;
+}
+
 #define NAMES_MAX 300u /* bytes: more dependants than fit are left out */
 
 /* Appends "name" or ", name"; all of it or nothing. */
