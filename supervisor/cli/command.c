@@ -79,6 +79,11 @@ static int run_group(const struct command *table, const char *prefix, FILE *to, 
 	return status;
 }
 
+static bool names_none(const struct command *table, const char *word)
+{
+	return !command_find(table, word) && strcmp(word, "--help") != 0 && strcmp(word, "-h") != 0;
+}
+
 int command_dispatch(const struct command *table, const char *prefix, int argc, char **argv)
 {
 	char full[PREFIX_MAX];
@@ -92,7 +97,7 @@ int command_dispatch(const struct command *table, const char *prefix, int argc, 
 	if (!cmd)
 		return unknown_command(table, prefix, argv[0]);
 	snprintf(full, sizeof(full), "%s%s%s", prefix, *prefix ? " " : "", cmd->name);
-	if (cmd->sub)
+	if (cmd->sub && !(cmd->run && argc > 1 && names_none(cmd->sub, argv[1])))
 		return command_dispatch(cmd->sub, full, argc - 1, argv + 1);
 	return run_row(cmd, full, argc - 1, argv + 1);
 }

@@ -37,11 +37,13 @@ struct command {
 	int operands_min, operands_max;
 	/* @argv: operands, NULL-ended.  Return: the exit status. */
 	int (*run)(void *config, int argc, char **argv);
-	const struct command *sub; /* a group: its own commands; else NULL */
+	/* A group: its own commands.  With run() as well, words that name none of them are run()'s. */
+	const struct command *sub;
 };
 
 extern const struct command commands[];
 extern const struct command cmd_image_subs[];
+extern const struct command cmd_snapshot_subs[];
 
 extern const struct opt run_options[];
 extern const struct opt doctor_options[];

@@ -4,6 +4,7 @@
 
 #include "supervisor/cli/cmd_image.h"
 #include "supervisor/cli/cmd_run.h"
+#include "supervisor/cli/cmd_snapshot.h"
 
 #define OPERANDS_ANY OPT_OPERAND_MAX
 
@@ -95,6 +96,114 @@ const struct command cmd_image_subs[] = {
 	{.name = NULL},
 };
 
+static const struct opt snapshot_file_options[] = {
+	{.name = "folder",
+	 .value = "DIR",
+	 .help = "where its parents are (default: where it is)",
+	 .set = opt_set_text,
+	 .offset = offsetof(struct snapshot_args, folder),
+	 .complete = OPT_FILE},
+	{.name = "json",
+	 .help = "print JSON",
+	 .set = opt_set_flag,
+	 .offset = offsetof(struct snapshot_args, json)},
+	{.name = NULL},
+};
+
+static const struct opt snapshot_compact_options[] = {
+	{.name = "folder",
+	 .value = "DIR",
+	 .help = "where its parents are (default: where it is)",
+	 .set = opt_set_text,
+	 .offset = offsetof(struct snapshot_args, folder),
+	 .complete = OPT_FILE},
+	{.name = "flat",
+	 .help = "not compressed, to be mapped as it is",
+	 .set = opt_set_flag,
+	 .offset = offsetof(struct snapshot_args, flat)},
+	{.name = NULL},
+};
+
+static const struct opt snapshot_export_options[] = {
+	{.name = "folder",
+	 .value = "DIR",
+	 .help = "where its parents and layers are (default: where it is)",
+	 .set = opt_set_text,
+	 .offset = offsetof(struct snapshot_args, folder),
+	 .complete = OPT_FILE},
+	{.name = "no-disks",
+	 .help = "leave the layers of its disks out",
+	 .set = opt_set_flag,
+	 .offset = offsetof(struct snapshot_args, no_disks)},
+	{.name = NULL},
+};
+
+static const struct opt snapshot_import_options[] = {
+	{.name = "no-disks",
+	 .help = "leave the layers of its disks out",
+	 .set = opt_set_flag,
+	 .offset = offsetof(struct snapshot_args, no_disks)},
+	{.name = "flat",
+	 .help = "not compressed, to be mapped as it is",
+	 .set = opt_set_flag,
+	 .offset = offsetof(struct snapshot_args, flat)},
+	{.name = NULL},
+};
+
+const struct command cmd_snapshot_subs[] = {
+	{.name = "inspect",
+	 .summary = "show what a snapshot's file holds",
+	 .synopsis = "[--json] FILE",
+	 .options = snapshot_file_options + 1,
+	 .order = OPT_MIX,
+	 .config_size = sizeof(struct snapshot_args),
+	 .operands_min = 1,
+	 .operands_max = 1,
+	 .run = cmd_snapshot_inspect},
+	{.name = "verify",
+	 .summary = "check every byte of snapshots and of their parents",
+	 .synopsis = "[--folder DIR] [--json] FILE...",
+	 .about = "Exit status: 0 all are good, 1 one is not.\n",
+	 .options = snapshot_file_options,
+	 .order = OPT_MIX,
+	 .config_size = sizeof(struct snapshot_args),
+	 .operands_min = 1,
+	 .operands_max = OPERANDS_ANY,
+	 .run = cmd_snapshot_verify},
+	{.name = "compact",
+	 .summary = "make one file of a snapshot and its parents, and print the new id",
+	 .synopsis = "[--folder DIR] [--flat] FILE NEW",
+	 .options = snapshot_compact_options,
+	 .order = OPT_MIX,
+	 .config_size = sizeof(struct snapshot_args),
+	 .operands_min = 2,
+	 .operands_max = 2,
+	 .run = cmd_snapshot_compact},
+	{.name = "export",
+	 .summary = "write a snapshot with all that it needs as one stream",
+	 .synopsis = "[--folder DIR] [--no-disks] FILE [OUT]",
+	 .about = "OUT is a new file; standard output without it.\n",
+	 .options = snapshot_export_options,
+	 .order = OPT_MIX,
+	 .config_size = sizeof(struct snapshot_args),
+	 .operands_min = 1,
+	 .operands_max = 2,
+	 .run = cmd_snapshot_export},
+	{.name = "import",
+	 .summary = "make a snapshot from such a stream, and print its id",
+	 .synopsis = "[--no-disks] [--flat] IN NEW",
+	 .about =
+		 "IN is a file, or '-' for standard input.  Layers of disks become ID.layer beside "
+		 "NEW.\n",
+	 .options = snapshot_import_options,
+	 .order = OPT_MIX,
+	 .config_size = sizeof(struct snapshot_args),
+	 .operands_min = 2,
+	 .operands_max = 2,
+	 .run = cmd_snapshot_import},
+	{.name = NULL},
+};
+
 const struct command commands[] = {
 	{.name = "run",
 	 .summary = "run a command in a new microVM and throw the VM away",
@@ -110,6 +219,10 @@ const struct command commands[] = {
 	 .summary = "list, build, import and remove images",
 	 .synopsis = "COMMAND",
 	 .sub = cmd_image_subs},
+	{.name = "snapshot",
+	 .summary = "inspect, verify, compact and move the files of snapshots",
+	 .synopsis = "COMMAND",
+	 .sub = cmd_snapshot_subs},
 	{.name = "doctor",
 	 .summary = "say what this machine can do, and what is lost where it cannot",
 	 .synopsis = "[--json]",
