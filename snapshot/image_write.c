@@ -378,6 +378,9 @@ static int check_cfg(const struct snap_write *cfg, struct errmsg *why)
 	    cfg->cpus > SNAP_IMAGE_CPUS_MAX || cfg->state_len > SNAP_STATE_MAX ||
 	    cfg->meta_len > SNAP_META_MAX || cfg->ws_len > SNAP_WS_MAX)
 		return err_set(why, 0, "snapshot: of a machine that cannot be");
+	if (cfg->parent && !cfg->from && cfg->diff_source != SNAP_ALL &&
+	    cfg->diff_source >= cfg->plan->source_count)
+		return err_set(why, 0, "snapshot: the source of its difference is not there");
 	if (cfg->parent && cfg->kind == SNAP_IMAGE_FLAT)
 		return err_set(why, 0, "snapshot: a flat image has no parent");
 	if (cfg->parent && cfg->parent->image[0]->head.pages != cfg->pages)
