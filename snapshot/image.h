@@ -109,7 +109,7 @@ uint64_t snap_chain_growth(const struct snap_chain *chain);
 /*
  * snap_chain_plan() - where to map the machine's memory from
  * Return: 0, the plan has descriptors of its own; -EOPNOTSUPP a file is compressed; -E2BIG more than SNAP_MAPS_MAX
- * runs: in both cases snap_image_write() a flat one from the chain and take that.
+ * runs: in both cases snap_chain_flatten() to a flat one, and map that.
  */
 int snap_chain_plan(struct snap_chain *chain, struct snap_plan *plan, struct errmsg *why)
 	__attribute__((warn_unused_result));

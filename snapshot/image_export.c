@@ -2,7 +2,6 @@
 #include "snapshot/image_export.h"
 
 #include <errno.h>
-#include <lz4.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -12,6 +11,7 @@
 #include "base/crc32c.h"
 #include "snapshot/image_impl.h"
 #include "snapshot/image_io.h"
+#include "snapshot/image_lz4.h"
 #include "wire/snap_export.h"
 
 #define RAW_MAX (SNAP_EXPORT_PAGES * (PAGE + sizeof(uint32_t)))
@@ -22,7 +22,7 @@ struct out {
 	int fd;
 	uint32_t crc;
 	uint64_t chunks;
-	uint8_t *packed; /* LZ4_COMPRESSBOUND(RAW_MAX) */
+	uint8_t *packed; /* RAW_MAX */
 };
 
 static int put_bytes(const struct out *o, const void *bytes, size_t len, struct errmsg *why)
@@ -62,13 +62,9 @@ static int put_packed(struct out *o, enum snap_export_type type, uint64_t where,
 		      uint32_t raw, struct errmsg *why)
 {
 	struct snap_export_chunk c = {.type = type, .len = raw, .raw = raw, .where = where};
-	int len = LZ4_compress_default(bytes, (char *)o->packed, (int)raw,
-				       (int)((uint64_t)raw * 94 / 100));
 
-	if (len <= 0)
-		return put_chunk(o, &c, bytes, why);
-	c.len = (uint32_t)len;
-	return put_chunk(o, &c, o->packed, why);
+	c.len = lz4_pack(bytes, raw, o->packed);
+	return put_chunk(o, &c, c.len < raw ? o->packed : bytes, why);
 }
 
 static int put_head(struct out *o, const struct snap_image *image, struct errmsg *why)

@@ -4,7 +4,6 @@
  * its end, the snapshot is written from that like any other.
  */
 #include <errno.h>
-#include <lz4.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,6 +15,7 @@
 #include "snapshot/image_export.h"
 #include "snapshot/image_impl.h"
 #include "snapshot/image_io.h"
+#include "snapshot/image_lz4.h"
 #include "snapshot/image_ws.h"
 #include "wire/snap.h"
 #include "wire/snap_export.h"
@@ -235,10 +235,8 @@ static int get_payload(struct in *in, struct snap_export_chunk *c, const uint8_t
 	if (c->len == c->raw)
 		return 0;
 	*bytes = in->raw;
-	return LZ4_decompress_safe((const char *)in->stored, (char *)in->raw, (int)c->len,
-				   (int)c->raw) == (int)c->raw
-		       ? 0
-		       : bad(why, "cannot be decompressed");
+	return lz4_unpack(in->stored, c->len, in->raw, c->raw) ? 0
+							       : bad(why, "cannot be decompressed");
 }
 
 static int take_chunk(struct in *in, const struct snap_export_chunk *c, const uint8_t *bytes,

@@ -2,12 +2,12 @@
 #include "snapshot/image_pipe.h"
 
 #include <errno.h>
-#include <lz4.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/cleanup.h"
 #include "base/crc32c.h"
+#include "snapshot/image_lz4.h"
 
 #define BATCHES      4u
 #define BATCH_BLOCKS 16u /* 1 MiB: what one write() takes */
@@ -15,8 +15,6 @@
 #define BATCH_LEN    (BATCH_BLOCKS * BLOCK)
 #define WORDS        (BATCH_PAGES / 64)
 #define NO_BATCH     UINT64_MAX
-
-#define WORTH_PERCENT 94u /* a block that is not smaller than this stays as it is */
 
 enum batch_state { BATCH_FREE, BATCH_FILLED, BATCH_DONE };
 
@@ -68,12 +66,9 @@ static void work_block(const struct pipe *pipe, struct batch *b, unsigned i)
 
 	if (pipe->kind == SNAP_IMAGE_LZ4) {
 		uint8_t *to = b->out + i * BLOCK;
-		int most = (int)(raw * WORTH_PERCENT / 100);
-		int n = LZ4_compress_default((const char *)bytes, (char *)to, (int)raw, most);
-		if (n > 0) {
-			len = (uint32_t)n;
+		len = lz4_pack(bytes, raw, to);
+		if (len < raw)
 			bytes = to;
-		}
 	}
 	b->block[i] = (struct snap_image_block){.len = len, .crc = crc32c(bytes, len)};
 }

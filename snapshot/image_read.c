@@ -4,7 +4,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <lz4.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -12,6 +11,7 @@
 #include "base/cleanup.h"
 #include "base/crc32c.h"
 #include "snapshot/image_io.h"
+#include "snapshot/image_lz4.h"
 
 static int bad_block(const struct snap_image *image, uint64_t b, const char *what,
 		     struct errmsg *why)
@@ -50,8 +50,7 @@ static int fill_cache(struct snap_image *image, uint64_t b, struct errmsg *why)
 		return err;
 	if (crc32c(to, len) != image->block[b].crc)
 		return bad_block(image, b, "is damaged", why);
-	if (len < raw && LZ4_decompress_safe((const char *)to, (char *)image->cache, (int)len,
-					     (int)raw) != (int)raw)
+	if (len < raw && !lz4_unpack(to, len, image->cache, (uint32_t)raw))
 		return bad_block(image, b, "cannot be decompressed", why);
 	return 0;
 }

@@ -2,7 +2,6 @@
 #include "snapshot/image_ws.h"
 
 #include <errno.h>
-#include <lz4.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -11,6 +10,7 @@
 #include "base/crc32c.h"
 #include "snapshot/image_impl.h"
 #include "snapshot/image_io.h"
+#include "snapshot/image_lz4.h"
 
 #define COUNT_MASK (SNAP_WS_WRITTEN - 1)
 #define BATCH      SNAP_IMAGE_BLOCK_PAGES
@@ -71,21 +71,20 @@ static void make_runs(struct making *m, const snap_ws_page *page, uint32_t count
 static int make_block(struct making *m, struct snap_chain *chain, const snap_ws_page *page,
 		      uint32_t count, uint8_t *buf, struct errmsg *why)
 {
-	int raw = (int)(count * PAGE), err = 0;
+	uint32_t raw = count * PAGE;
+	int err = 0;
 
 	for (uint32_t i = 0; !err && i < count; i++)
 		err = snap_chain_read(chain, page[i] & COUNT_MASK, buf + i * PAGE, why);
 	if (err)
 		return err;
 	uint8_t *to = m->data + m->data_len;
-	int len = LZ4_compress_default((const char *)buf, (char *)to, raw, raw * 94 / 100);
-	if (len <= 0) {
-		len = raw;
-		memcpy(to, buf, (size_t)raw);
-	}
+	uint32_t len = lz4_pack(buf, raw, to);
+	if (len == raw)
+		memcpy(to, buf, raw);
 	m->block[m->head.block_count++] =
-		(struct snap_image_block){.len = (uint32_t)len, .crc = crc32c(to, (size_t)len)};
-	m->data_len += (uint64_t)len;
+		(struct snap_image_block){.len = len, .crc = crc32c(to, len)};
+	m->data_len += len;
 	return 0;
 }
 
@@ -342,8 +341,7 @@ static const uint8_t *open_block(struct snap_ws *ws, uint32_t b, const uint8_t *
 	if (crc32c(stored, len) == ws->block[b].crc) {
 		if (len == raw)
 			return stored;
-		if (LZ4_decompress_safe((const char *)stored, (char *)ws->buf, (int)len,
-					(int)raw) == (int)raw)
+		if (lz4_unpack(stored, len, ws->buf, raw))
 			return ws->buf;
 	}
 	bad(why, "a block is damaged");
