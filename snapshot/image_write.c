@@ -374,6 +374,8 @@ static int make_head(struct writer *w, struct errmsg *why)
 
 static int check_cfg(const struct snap_write *cfg, struct errmsg *why)
 {
+	if (cfg->kind < SNAP_IMAGE_FLAT || cfg->kind > SNAP_IMAGE_LZ4)
+		return err_set(why, 0, "snapshot: unknown kind of memory");
 	if (!cfg->pages || cfg->pages > SNAP_PAGES_MAX || !cfg->cpus ||
 	    cfg->cpus > SNAP_IMAGE_CPUS_MAX || cfg->state_len > SNAP_STATE_MAX ||
 	    cfg->meta_len > SNAP_META_MAX || cfg->ws_len > SNAP_WS_MAX)

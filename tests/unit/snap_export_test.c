@@ -12,10 +12,23 @@
 #include <cmocka.h>
 
 #include "base/cleanup.h"
+#include "base/fault.h"
 #include "snapshot/cow.h"
 #include "snapshot/image_export.h"
 #define PAGES 300u
 #include "tests/unit/snap_rig.h"
+
+static unsigned countdown; /* calls until one fails; 0: never */
+static bool fired;
+
+int fault_point(const char *call)
+{
+	(void)call;
+	if (!countdown || --countdown)
+		return 0;
+	fired = true;
+	return -ENOSPC;
+}
 
 #define LAYER_ID  "layer 1 of two.."
 #define LAYER_HEX "6c617965722031206f662074776f2e2e.layer"
@@ -151,12 +164,36 @@ static void snap_import__flipped_or_cut__refused_and_nothing_left(void **state)
 	assert_int_equal(rig_count_files(t), 1);
 }
 
+static void snap_import__each_call_fails__nothing_left(void **state)
+{
+	struct rig *t = *state;
+	unsigned n = 0;
+	int err;
+
+	make_chain(t);
+	export_chain(t, "c", LAYER_ID);
+	for (;;) {
+		countdown = ++n;
+		fired = false;
+		err = import(t, "in", SNAP_IMAGE_LZ4);
+		countdown = 0;
+		if (!fired)
+			break;
+		assert_int_equal(err, -ENOSPC);
+		assert_int_equal(rig_count_files(t), 3);
+	}
+	assert_int_equal(err, 0);
+	assert_true(n > 20);
+	rig_compare(t, "in", SNAP_CHAIN_ALL);
+}
+
 int main(void)
 {
 	rig_seed();
 	const struct CMUnitTest tests[] = {
 		rig_test(snap_export__chain_and_layer__come_back),
 		rig_test(snap_import__layer_under_another_name__refused),
+		rig_test(snap_import__each_call_fails__nothing_left),
 		rig_test(snap_import__flipped_or_cut__refused_and_nothing_left),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

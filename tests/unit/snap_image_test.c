@@ -108,6 +108,42 @@ static void snap_image__nothing_changed__stores_nothing(void **state)
 	assert_int_equal(rig_verify(t, "same"), 0);
 }
 
+static void snap_image_write__configurations_that_cannot_be__refused(void **state)
+{
+	struct rig *t = *state;
+	struct snap_written w;
+	struct snap_plan plan = {.fd = NULL};
+
+	rig_write(t, "a", NULL, SNAP_IMAGE_PACKED);
+	struct snap_chain *parent = rig_open(t, "a", SNAP_CHAIN_ALL);
+	rig_plan(t, &plan);
+	const struct snap_write good = {.dir_fd = t->dir_fd,
+					.name = "b",
+					.kind = SNAP_IMAGE_LZ4,
+					.cpus = 1,
+					.pages = PAGES,
+					.state = "s",
+					.state_len = 1,
+					.plan = &plan,
+					.diff_source = 1,
+					.parent = parent};
+	struct snap_write bad[6];
+	for (unsigned i = 0; i < ARRAY_LEN(bad); i++)
+		bad[i] = good;
+	bad[0].diff_source = 2; /* would store nothing */
+	bad[1].kind = SNAP_IMAGE_FLAT;
+	bad[2].pages = PAGES - 1;
+	bad[3].cpus = 0;
+	bad[4].meta_len = SNAP_META_MAX + 1;
+	bad[5].kind = 0;
+	for (unsigned i = 0; i < ARRAY_LEN(bad); i++)
+		assert_int_equal(snap_image_write(&bad[i], &w, NULL), -EINVAL);
+	assert_int_equal(rig_count_files(t), 1);
+	assert_int_equal(snap_image_write(&good, &w, NULL), 0);
+	snap_plan_free(&plan);
+	snap_chain_close(parent);
+}
+
 /* --- chains ------------------------------------------------------------------------------------- */
 
 static void snap_chain__hundred_random_increments__as_an_array_of_pages(void **state)
@@ -435,6 +471,7 @@ int main(void)
 		rig_test(snap_image__all_kinds__pages_and_words_come_back),
 		rig_test(snap_image__zero_equal_dirty__each_costs_what_it_must),
 		rig_test(snap_image__nothing_changed__stores_nothing),
+		rig_test(snap_image_write__configurations_that_cannot_be__refused),
 		rig_test(snap_chain__hundred_random_increments__as_an_array_of_pages),
 		rig_test(snap_chain_plan__raw_chain__maps_what_it_holds),
 		rig_test(snap_chain__many_runs__no_index_and_no_plan),
