@@ -49,7 +49,25 @@ uint64_t link_end_ms(int timeout_ms)
 
 /* --- open, close ------------------------------------------------------------------------------ */
 
-static int dial(const char *path, struct errmsg *why)
+#define BACKLOG_WAIT_NS 1000000
+
+/*
+ * A unix socket whose backlog is full refuses a non-blocking connect() with EAGAIN, and poll() does not wait for room
+ * (connect(2)).  A listener that has had no CPU for a while is no reason to fail.
+ */
+static int connect_until(int fd, const struct sockaddr *to, socklen_t len, uint64_t end_ms)
+{
+	const struct timespec nap = {.tv_nsec = BACKLOG_WAIT_NS};
+
+	while (connect(fd, to, len) < 0) {
+		if (errno != EAGAIN || link_now_ms() >= end_ms)
+			return -errno;
+		nanosleep(&nap, NULL);
+	}
+	return 0;
+}
+
+static int dial(const char *path, int timeout_ms, struct errmsg *why)
 {
 	union {
 		struct sockaddr_un un;
@@ -62,9 +80,8 @@ static int dial(const char *path, struct errmsg *why)
 	cleanup_close int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	if (fd < 0)
 		return err_set(why, errno, "socket");
-	if (connect(fd, &to.any, sizeof(to.un)) < 0)
-		return err_set(why, errno, "connect to agent at %s", path);
-	return steal_fd(&fd);
+	int err = connect_until(fd, &to.any, sizeof(to.un), link_end_ms(timeout_ms));
+	return err ? err_set(why, err, "connect to agent at %s", path) : steal_fd(&fd);
 }
 
 static int take_over(struct agentc *at, struct errmsg *why)
@@ -93,7 +110,8 @@ int link_open(struct link *link, struct agentc *at, struct errmsg *why)
 	int err = 0;
 
 	at->stage = 0;
-	*link = (struct link){.fd = at->path ? dial(at->path, why) : take_over(at, why)};
+	*link = (struct link){.fd = at->path ? dial(at->path, at->timeout_ms, why)
+					     : take_over(at, why)};
 	if (link->fd < 0)
 		return link->fd;
 	link->ok = !at->path || !at->port;

@@ -668,6 +668,47 @@ static void peer__many_idle_connections__bounded_and_others_served(void **state)
 	assert_string_equal(o.out, "alive\n");
 }
 
+/* Connections to an agent that does not run, until its backlog holds no more.  Return: how many. */
+static unsigned fill_backlog(int *fd, unsigned most)
+{
+	union {
+		struct sockaddr_un un;
+		struct sockaddr any;
+	} at = {.un = {.sun_family = AF_UNIX}};
+	unsigned count = 0;
+
+	snprintf(at.un.sun_path, sizeof(at.un.sun_path), "%s", harness.sock);
+	for (; count < most; count++) {
+		fd[count] = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+		assert_true(fd[count] >= 0);
+		if (connect(fd[count], &at.any, sizeof(at.un)) < 0)
+			break;
+	}
+	assert_true(count < most);
+	assert_int_equal(errno, EAGAIN);
+	return count + 1;
+}
+
+static void peer__backlog_full__client_waits_for_its_turn(void **state)
+{
+	static int fd[AGENT_CONN_MAX];
+	struct outcome o;
+
+	(void)state;
+	kill(harness.pid, SIGSTOP);
+	unsigned count = fill_backlog(fd, AGENT_CONN_MAX);
+	pid_t waker = fork();
+	if (!waker) {
+		usleep(100000);
+		_exit(kill(harness.pid, SIGCONT) ? 1 : 0);
+	}
+	run_sh(&o, "echo alive");
+	assert_string_equal(o.out, "alive\n");
+	assert_int_equal(waitpid(waker, NULL, 0), waker);
+	while (count)
+		close(fd[--count]);
+}
+
 static void agent__version_and_usage(void **state)
 {
 	char text[64] = "";
@@ -707,6 +748,7 @@ int main(void)
 		cmocka_unit_test(peer__garbage_version_and_order__refused),
 		cmocka_unit_test(peer__asks_and_never_reads__costs_a_bounded_amount),
 		cmocka_unit_test(peer__many_idle_connections__bounded_and_others_served),
+		cmocka_unit_test(peer__backlog_full__client_waits_for_its_turn),
 		cmocka_unit_test(agent__version_and_usage),
 	};
 	/* An agent of its own: its table holds nothing that others left to be remembered. */
