@@ -74,6 +74,11 @@ static void mmio_notify(struct dev *dev, uint32_t isr_bits)
 	signal_fd(mmio->irq_fd);
 }
 
+void mmio_set_line(struct mmio *mmio, int irq_fd)
+{
+	mmio->irq_fd = irq_fd;
+}
+
 void mmio_reassert(struct mmio *mmio)
 {
 	if (__atomic_load_n(&mmio->isr, __ATOMIC_ACQUIRE))

@@ -48,6 +48,9 @@ void mmio_write(struct mmio *mmio, uint64_t off, const void *buf, uint32_t len);
 int mmio_kick_fd(const struct mmio *mmio, unsigned index);
 struct dev *mmio_dev(const struct mmio *mmio);
 
+/* Another eventfd raises the line from here on; borrowed.  Quiesced, and while no vCPU runs. */
+void mmio_set_line(struct mmio *mmio, int irq_fd);
+
 /* Any thread: raises the line again if an interrupt is pending (the IOAPIC pin was unmasked, or after a load). */
 void mmio_reassert(struct mmio *mmio);
 

@@ -30,7 +30,6 @@ struct mmio {
 	/* const after create */
 	struct dev *dev;
 	struct loop *loop;
-	int irq_fd;
 	struct mmio_kick kick[DEV_QUEUE_MAX];
 
 	pthread_mutex_t lock; /* leaf: guards the registers */
@@ -45,6 +44,7 @@ struct mmio {
 	uint32_t isr;
 	uint32_t config_generation;
 
+	int irq_fd;    /* changes only while the device is quiesced and no vCPU runs */
 	bool quiesced; /* io */
 };
 

@@ -30,7 +30,7 @@ enum { MSR_CTS = 0x10, MSR_DSR = 0x20, MSR_RI = 0x40, MSR_DCD = 0x80 };
 struct serial {
 	const struct serial_ops *ops; /* const */
 	void *ctx;                    /* const */
-	int irq_fd;                   /* const; borrowed */
+	int irq_fd;                   /* lock; borrowed */
 	pthread_mutex_t lock;
 	/* lock: lock */
 	uint8_t ier, lcr, mcr, scr, fcr;
@@ -99,6 +99,12 @@ static void update_line(struct serial *s)
 	if (now & ~s->raised)
 		raise_line(s);
 	s->raised = now;
+}
+
+void serial_set_line(struct serial *s, int irq_fd)
+{
+	cleanup_unlock pthread_mutex_t *held = hold(&s->lock);
+	s->irq_fd = irq_fd;
 }
 
 void serial_reassert(struct serial *s)

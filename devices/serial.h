@@ -48,6 +48,9 @@ void serial_write(struct serial *serial, uint64_t off, const void *buf, uint32_t
 /* Gives input to the guest.  Return: bytes taken, 0..len; with fewer than len, rx_room() will follow. */
 size_t serial_feed(struct serial *serial, const uint8_t *bytes, size_t len);
 
+/* Another eventfd raises the line from here on; borrowed.  While no vCPU runs. */
+void serial_set_line(struct serial *s, int irq_fd);
+
 /* Raises the line again if an interrupt is pending (its IOAPIC pin was unmasked, or after a load). */
 void serial_reassert(struct serial *serial);
 

@@ -467,6 +467,11 @@ static int vblk_fits(const struct vblk *blk, const struct blk_backend *backend, 
 	return 0;
 }
 
+bool vblk_is_read_only(const struct dev *dev)
+{
+	return vblk_of_const(dev)->read_only;
+}
+
 int vblk_set_backend(struct dev *dev, struct blk_backend *backend, struct blk_backend **old,
 		     struct errmsg *why)
 {

@@ -35,6 +35,9 @@ struct vblk_cfg {
  */
 int vblk_create(struct dev **out, const struct vblk_cfg *cfg, struct errmsg *why);
 
+/* Any thread. */
+bool vblk_is_read_only(const struct dev *dev);
+
 /*
  * vblk_set_backend() - put another disk behind the device
  * A disk without a backend has no sectors, and its requests fail.  Requests in flight are waited for.  The

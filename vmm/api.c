@@ -6,6 +6,7 @@
 
 #include "base/cleanup.h"
 #include "devices/vballoon.h"
+#include "vmm/api.h"
 #include "vmm/machine.h"
 #include "vmm/sandbox.h"
 
@@ -13,11 +14,6 @@
 
 _Static_assert(sizeof(struct vmm_error) == sizeof(struct errmsg),
 	       "the public error text is base/err.h's");
-
-static struct errmsg *text_of(struct vmm_error *why)
-{
-	return (struct errmsg *)why;
-}
 
 /* What vmm_seal() will need when the configuration is gone. */
 static void remember_seal(struct vmm *m, const struct vmm_config *cfg)
@@ -34,16 +30,23 @@ static void remember_seal(struct vmm *m, const struct vmm_config *cfg)
 	m->seal.uds_path = m->seal_path;
 }
 
+int take_config(void *full, size_t known, const void *given, size_t size, const char *name,
+		struct vmm_error *why)
+{
+	if (size > known || size < sizeof(size))
+		return err_set(text_of(why), 0, "%s.size is %zu: this library knows %zu", name,
+			       size, known);
+	memcpy(full, given, size);
+	return 0;
+}
+
 int vmm_create(struct vmm **out, const struct vmm_config *cfg, struct vmm_error *why)
 {
 	struct vmm_config full = {.size = 0};
 
-	/* An older caller's shorter structure is completed with zeroes; a newer one's is not understood. */
-	if (cfg->size > sizeof(full) || cfg->size < sizeof(cfg->size))
-		return err_set(text_of(why), 0, "vmm_config.size is %zu: this library knows %zu",
-			       cfg->size, sizeof(full));
-	memcpy(&full, cfg, cfg->size);
-	int err = machine_create(out, &full, text_of(why));
+	int err = take_config(&full, sizeof(full), cfg, cfg->size, "vmm_config", why);
+	if (!err)
+		err = machine_create(out, &full, text_of(why));
 	if (!err)
 		remember_seal(*out, &full);
 	return err;

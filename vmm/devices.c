@@ -297,21 +297,43 @@ static int devices_vsock(struct vmm *m, const struct vmm_vsock *vsock, struct er
 		.ready_ctx = m,
 	};
 	struct dev *dev;
+
 	int err = vsock_create(&dev, &cfg, why);
-	return err ? err : devices_attach(m, dev, why);
+	if (!err)
+		err = devices_attach(m, dev, why);
+	if (!err)
+		m->vsock = dev;
+	return err;
 }
 
-static int devices_bind_queues(struct vmm *m, unsigned index, struct errmsg *why)
+static int devices_bind_queues(struct vmm *m, struct kvm_vm *kvm, unsigned index,
+			       struct errmsg *why)
 {
 	const struct mmio *mmio = m->dev[index];
 	gpa_t notify = gpa(layout_virtio_addr(index) + MMIO_REG_QUEUE_NOTIFY);
 
 	for (unsigned q = 0; q < mmio_dev(mmio)->ops->queue_count; q++) {
-		int err = kvm_vm_ioeventfd(&m->kvm, notify, q, mmio_kick_fd(mmio, q), why);
+		int err = kvm_vm_ioeventfd(kvm, notify, q, mmio_kick_fd(mmio, q), why);
 		if (err)
 			return err;
 	}
 	return 0;
+}
+
+int devices_bind_kicks(struct vmm *m, struct kvm_vm *kvm, struct errmsg *why)
+{
+	int err = 0;
+
+	for (unsigned i = 0; !err && i < m->dev_count; i++)
+		err = devices_bind_queues(m, kvm, i, why);
+	return err;
+}
+
+void devices_set_lines(struct vmm *m)
+{
+	serial_set_line(m->serial, m->irq.fd[LAYOUT_COM1_GSI]);
+	for (unsigned i = 0; i < m->dev_count; i++)
+		mmio_set_line(m->dev[i], m->irq.fd[layout_virtio_gsi(i)]);
 }
 
 int devices_create(struct vmm *m, const struct vmm_config *cfg, struct errmsg *why)
@@ -320,6 +342,7 @@ int devices_create(struct vmm *m, const struct vmm_config *cfg, struct errmsg *w
 
 	for (uint32_t i = 0; !err && i < cfg->drive_count; i++)
 		err = devices_drive(m, &cfg->drive[i], &cfg->drive_limit[i], why);
+	m->drive_count = m->dev_count;
 	for (uint32_t i = 0; !err && i < cfg->net_count; i++)
 		err = devices_net(m, &cfg->net[i], why);
 	if (!err && cfg->has_vsock)
@@ -335,9 +358,7 @@ int devices_create(struct vmm *m, const struct vmm_config *cfg, struct errmsg *w
 	if (err)
 		return err;
 	devices_on_buses(m);
-	for (unsigned i = 0; !err && i < m->dev_count; i++)
-		err = devices_bind_queues(m, i, why);
-	return err;
+	return devices_bind_kicks(m, &m->kvm, why);
 }
 
 void devices_destroy(struct vmm *m)

@@ -10,6 +10,7 @@
 #include <sys/stat.h>
 
 #include "base/bytes.h"
+#include "base/cleanup.h"
 #include "base/clock.h"
 #include "devices/blk_cow.h"
 #include "devices/blk_file.h"
@@ -45,39 +46,55 @@ static int drive_format_if_empty(const struct blk_cow_cfg *cfg, int fd, struct e
 	return cow_format(fd, &layer, why);
 }
 
-static int drive_overlay(struct blk_backend **out, const struct vmm_drive *drive,
-			 struct blk_backend *base, struct loop *loop, struct errmsg *why)
+/* Layers over an image, bottom to top; owns `base` from success on. */
+static int drive_layers(struct blk_backend **out, const char *id, struct blk_backend *base,
+			const struct vmm_disk *disk, struct loop *loop, struct errmsg *why)
 {
 	struct blk_cow_cfg cfg = {
-		.name = drive->id,
+		.name = id,
 		.loop = loop,
 		.base = base,
-		.layer = {drive->overlay_fd},
-		.layer_count = 1,
+		.layer_count = disk->layer_count,
 	};
 
-	int err = drive_image_id(drive->fd, cfg.base_id, why);
-	if (!err)
-		err = drive_format_if_empty(&cfg, drive->overlay_fd, why);
+	if (disk->layer_count > ARRAY_LEN(cfg.layer))
+		return err_set(why, EINVAL, "%u layers: at most %zu can lie over each other",
+			       disk->layer_count, ARRAY_LEN(cfg.layer));
+	memcpy(cfg.layer, disk->layer_fd, disk->layer_count * sizeof(cfg.layer[0]));
+	int err = drive_image_id(disk->base_fd, cfg.base_id, why);
+	if (!err && disk->layer_count == 1)
+		err = drive_format_if_empty(&cfg, cfg.layer[0], why);
 	return err ? err : blk_cow_create(out, &cfg, why);
+}
+
+int drive_stack(struct blk_backend **out, const char *id, const struct vmm_disk *disk,
+		bool read_only, struct loop *loop, struct errmsg *why)
+{
+	bool only_read = read_only || disk->layer_count;
+	struct blk_backend *file;
+
+	int err = blk_file_create(&file, disk->base_fd,
+				  only_read ? BLK_FILE_READ_ONLY : BLK_FILE_READ_WRITE, id, loop,
+				  why);
+	if (err || !disk->layer_count) {
+		if (!err)
+			*out = file;
+		return err;
+	}
+	err = drive_layers(out, id, file, disk, loop, why);
+	if (err)
+		blk_destroy(file);
+	return err;
 }
 
 int drive_open(struct blk_backend **out, const struct vmm_drive *drive, struct loop *loop,
 	       struct errmsg *why)
 {
-	bool only_read = drive->read_only || drive->overlay_fd >= 0;
-	struct blk_backend *file;
+	const struct vmm_disk disk = {
+		.base_fd = drive->fd,
+		.layer_fd = &drive->overlay_fd,
+		.layer_count = drive->overlay_fd >= 0,
+	};
 
-	int err = blk_file_create(&file, drive->fd,
-				  only_read ? BLK_FILE_READ_ONLY : BLK_FILE_READ_WRITE, drive->id,
-				  loop, why);
-	if (err || drive->overlay_fd < 0) {
-		if (!err)
-			*out = file;
-		return err;
-	}
-	err = drive_overlay(out, drive, file, loop, why);
-	if (err)
-		blk_destroy(file);
-	return err;
+	return drive_stack(out, drive->id, &disk, drive->read_only, loop, why);
 }

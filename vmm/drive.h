@@ -16,4 +16,12 @@
 int drive_open(struct blk_backend **out, const struct vmm_drive *drive, struct loop *loop,
 	       struct errmsg *why);
 
+/*
+ * drive_stack() - the disk of a load: a base, and layers that exist over it
+ * @read_only: of a disk without layers
+ * Return: as drive_open(); -EINVAL too many layers.
+ */
+int drive_stack(struct blk_backend **out, const char *id, const struct vmm_disk *disk,
+		bool read_only, struct loop *loop, struct errmsg *why);
+
 #endif

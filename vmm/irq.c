@@ -67,7 +67,8 @@ int irq_route(struct irq *irq, unsigned gsi, const struct kvm_route *route)
 
 int irq_reroute(const struct irq *irq)
 {
-	return kvm_vm_set_routes(irq->vm, irq->route);
+	int err = kvm_vm_set_routes(irq->vm, irq->route);
+	return err || !irq->spare ? err : kvm_vm_set_routes(irq->spare, irq->route);
 }
 
 void irq_hold(struct irq *irq)

@@ -15,6 +15,8 @@
 
 struct irq {
 	struct kvm_vm *vm;
+	struct kvm_vm *
+		spare; /* gets the same routes, so that moving there takes no time; or NULL.  parked */
 	int fd[KVM_GSI_COUNT];                 /* -1: no line; const after start */
 	struct kvm_route route[KVM_GSI_COUNT]; /* lock: the IOAPIC's */
 	bool stale; /* lock: the IOAPIC's; KVM does not know `route` yet */

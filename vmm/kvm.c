@@ -54,6 +54,17 @@ static void kvm_exact_events(const struct kvm_vm *vm)
 	(void)ioctl(vm->fd, KVM_ENABLE_CAP, &fault);
 }
 
+/* Dirty logs (if one is ever switched on) start with all bits set and protect no page before it is asked for. */
+static int kvm_manual_log(struct kvm_vm *vm, struct errmsg *why)
+{
+	const uint64_t want = KVM_DIRTY_LOG_MANUAL_PROTECT_ENABLE | KVM_DIRTY_LOG_INITIALLY_SET;
+	struct kvm_enable_cap cap = {.cap = KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2, .args = {want}};
+
+	if (ioctl(vm->fd, KVM_ENABLE_CAP, &cap))
+		return err_set(why, errno, "KVM_ENABLE_CAP(MANUAL_DIRTY_LOG_PROTECT2)");
+	return 0;
+}
+
 int kvm_vm_create(struct kvm_vm *vm, int dev_fd, struct errmsg *why)
 {
 	*vm = (struct kvm_vm){.dev_fd = dev_fd, .fd = -1};
@@ -77,7 +88,9 @@ int kvm_vm_create(struct kvm_vm *vm, int dev_fd, struct errmsg *why)
 	if (ioctl(fd, KVM_SET_TSS_ADDR, KVM_TSS_ADDR))
 		return err_set(why, errno, "KVM_SET_TSS_ADDR");
 	vm->fd = fd;
-	err = kvm_split_irqchip(vm, why);
+	err = kvm_manual_log(vm, why);
+	if (!err)
+		err = kvm_split_irqchip(vm, why);
 	if (err) {
 		vm->fd = -1;
 		return err;
@@ -109,6 +122,30 @@ int kvm_vm_set_slot(struct kvm_vm *vm, unsigned slot, gpa_t start, void *host, u
 		return err_set(why, errno, "KVM_SET_USER_MEMORY_REGION slot %u, %llu MiB", slot,
 			       (unsigned long long)(size >> 20));
 	return 0;
+}
+
+int kvm_vm_get_log(struct kvm_vm *vm, unsigned slot, uint64_t *bitmap, struct errmsg *why)
+{
+	struct kvm_dirty_log log = {.slot = slot, .dirty_bitmap = bitmap};
+
+	return ioctl(vm->fd, KVM_GET_DIRTY_LOG, &log)
+		       ? err_set(why, errno, "KVM_GET_DIRTY_LOG slot %u", slot)
+		       : 0;
+}
+
+int kvm_vm_clear_log(struct kvm_vm *vm, unsigned slot, uint64_t first, uint64_t pages,
+		     const uint64_t *bitmap, struct errmsg *why)
+{
+	struct kvm_clear_dirty_log log = {
+		.slot = slot,
+		.first_page = first,
+		.num_pages = (uint32_t)pages,
+		.dirty_bitmap = (void *)(uintptr_t)bitmap,
+	};
+
+	return ioctl(vm->fd, KVM_CLEAR_DIRTY_LOG, &log)
+		       ? err_set(why, errno, "KVM_CLEAR_DIRTY_LOG slot %u", slot)
+		       : 0;
 }
 
 int kvm_vm_irqfd(struct kvm_vm *vm, unsigned gsi, int fd, struct errmsg *why)

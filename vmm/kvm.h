@@ -75,6 +75,13 @@ int kvm_vm_create(struct kvm_vm *vm, int dev_fd, struct errmsg *why);
 void kvm_vm_destroy(struct kvm_vm *vm);
 int kvm_vm_set_slot(struct kvm_vm *vm, unsigned slot, gpa_t start, void *host, uint64_t size,
 		    bool log_dirty, struct errmsg *why);
+/*
+ * The dirty log of a slot that has one, a bit a page; nothing is armed again by reading.  kvm_vm_clear_log() arms the
+ * pages whose bits are set in `bitmap`: `first` a multiple of 64, `pages` too but at the slot's end.
+ */
+int kvm_vm_get_log(struct kvm_vm *vm, unsigned slot, uint64_t *bitmap, struct errmsg *why);
+int kvm_vm_clear_log(struct kvm_vm *vm, unsigned slot, uint64_t first, uint64_t pages,
+		     const uint64_t *bitmap, struct errmsg *why);
 int kvm_vm_irqfd(struct kvm_vm *vm, unsigned gsi, int fd, struct errmsg *why);
 /* A 4-byte write of `value` to `at` signals `fd` without an exit. */
 int kvm_vm_ioeventfd(struct kvm_vm *vm, gpa_t at, uint32_t value, int fd, struct errmsg *why);

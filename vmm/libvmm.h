@@ -128,6 +128,16 @@ struct vmm_config {
 	struct vmm_net net[VMM_NETS_MAX];
 	uint32_t net_count;
 	struct vmm_limit drive_limit[VMM_DRIVES_MAX]; /* of drive[] */
+	/*
+	 * The VM can be captured while it runs (vmm_capture()): a spare KVM VM is built ahead.  Costs its objects
+	 * (about half a millisecond, and what the kernel keeps for a page of memory: 8 to 10 bytes on some hosts).
+	 */
+	bool capturable;
+	/*
+	 * The VM waits for vmm_load(): no kernel, no memory, and nothing behind its devices yet; of a drive count
+	 * only id, read_only, writeback and is_root.  vmm_start() then makes the threads and runs nothing.
+	 */
+	bool empty;
 };
 
 enum vmm_exit {
@@ -139,12 +149,18 @@ enum vmm_exit {
 	VMM_EXIT_ERROR,       /* KVM or the host failed: see the text */
 };
 
-enum vmm_state { VMM_CREATED, VMM_RUNNING, VMM_PAUSED, VMM_ENDED };
+enum vmm_state {
+	VMM_CREATED,
+	VMM_RUNNING,
+	VMM_PAUSED,
+	VMM_ENDED,
+	VMM_EMPTY, /* started and waiting for vmm_load() */
+};
 
 /* Phases, CLOCK_MONOTONIC in ns; 0 = has not happened. */
 struct vmm_timings {
 	uint64_t create_begin, kvm_ready, memory_ready, devices_ready, kernel_loaded, vcpus_ready;
-	uint64_t created, started, first_run, first_exit, guest_boot, ready, ended;
+	uint64_t created, started, loaded, first_run, first_exit, guest_boot, ready, ended;
 };
 
 /* Counters; monotonic while the VM lives. */
@@ -200,6 +216,116 @@ VMM_API int vmm_balloon_stats(const struct vmm *vmm, struct vmm_balloon_stats *o
  * were copied by other means needs it before it resumes.
  */
 VMM_API int vmm_new_generation(struct vmm *vmm, struct vmm_error *why);
+/* --- capture and load: a machine as bytes and descriptors (docs/DESIGN.md, "The state engine") ------ */
+
+enum vmm_run_kind {
+	VMM_RUN_MAP = 1,  /* mapped privately from the source */
+	VMM_RUN_ZERO = 2, /* zeroes; source and off are 0 */
+};
+
+/* `count` pages of memory from `page` on (4096 bytes; counted over all of RAM, without the gap). */
+struct vmm_run {
+	uint64_t page, count;
+	uint32_t source; /* index of a descriptor */
+	uint32_t kind;   /* enum vmm_run_kind */
+	uint64_t off;    /* bytes, a multiple of 4096, in the source */
+};
+
+/* All of a machine's memory: runs in order, without a gap.  What the descriptors hold never changes. */
+struct vmm_memory {
+	const struct vmm_run *run;
+	uint64_t run_count;
+	const int *fd;
+	uint32_t fd_count;
+};
+
+#define VMM_LAYERS_MAX    64 /* of one disk */
+#define VMM_NO_SOURCE     UINT32_MAX
+#define VMM_CAPTURE_STAY  1u /* the VM stays paused; else it runs on if it ran */
+#define VMM_CAPTURE_SINCE 2u /* the difference to the last settled capture, not to the base */
+
+struct vmm_capture_cfg {
+	size_t size; /* sizeof */
+	uint32_t flags;
+	/* A fresh layer for each drive that writes to one, in the drives' order (snapshot/cow.h); borrowed. */
+	uint32_t layer_count;
+	int layer_fd[VMM_DRIVES_MAX];
+};
+
+/* Everything belongs to the VM and stays as it is until the next vmm_capture() or vmm_destroy(). */
+struct vmm_captured {
+	const void *state; /* wire/snap.h */
+	size_t state_len;
+	struct vmm_memory memory;
+	uint32_t
+		diff_source; /* which source holds what was written since; VMM_NO_SOURCE: no base before this */
+	uint64_t diff_pages;
+	uint64_t sequence; /* for vmm_settle() */
+	uint64_t pause_ns; /* for how long the guest stood still; 0 when it was paused anyway */
+	bool rehomed;      /* this capture moved the VM off its own file: now there is a base */
+	/*
+	 * `memory` holds only what was written since the last capture that was kept: it does not cover the machine.
+	 * With VMM_CAPTURE_SINCE, from the second kept capture on.
+	 */
+	bool partial;
+};
+
+/*
+ * vmm_capture() - the machine as it is at one instant
+ * The VM is running or paused, and was made capturable or loaded.  The guest notices nothing but the pause.
+ * Return: 0; -ENOTSUP, -EINVAL (wrong state, layers that do not fit): nothing has happened; another -errno: the
+ * VM runs on and the next capture holds what this one would have; or it has ended, when its memory could not be
+ * made immutable.
+ */
+VMM_API int vmm_capture(struct vmm *vmm, const struct vmm_capture_cfg *cfg,
+			struct vmm_captured *out, struct vmm_error *why);
+
+/*
+ * vmm_tidy() - work that a capture has put off: call it when nobody waits
+ * After a capture that moved the VM: closes its old KVM VM, unmaps its old memory, adds the last seal.  Until then
+ * the memory that went out cannot be written through any descriptor, and nothing uses the mapping that is left.
+ * The next capture does it first.  Takes time that grows with memory: 0.2 us a page.
+ * Return: 0, or -errno: the VM has ended, because its memory cannot be relied on.
+ */
+VMM_API int vmm_tidy(struct vmm *vmm, struct vmm_error *why);
+
+enum vmm_outcome { VMM_KEPT, VMM_LOST };
+/*
+ * vmm_settle() - what became of a capture
+ * VMM_KEPT: it is safe, and captures with VMM_CAPTURE_SINCE begin from it.  Return: 0; -ESTALE not the last one.
+ */
+VMM_API int vmm_settle(struct vmm *vmm, uint64_t sequence, enum vmm_outcome outcome,
+		       struct vmm_error *why);
+
+struct vmm_disk {
+	int base_fd;
+	const int *layer_fd; /* bottom to top, the last open for writing; none: the base alone */
+	uint32_t layer_count;
+};
+
+#define VMM_LOAD_REALTIME \
+	1u /* the guest's clock jumps to the host's; else it goes on where it stood */
+#define VMM_LOAD_CLONE 2u /* another machine than the one captured: a new generation id */
+
+struct vmm_load_cfg {
+	size_t size; /* sizeof */
+	uint32_t flags;
+	const void *state; /* aligned to 8; not changed meanwhile */
+	size_t state_len;
+	struct vmm_memory memory;
+	uint32_t disk_count; /* as many as drives */
+	struct vmm_disk disk[VMM_DRIVES_MAX];
+	int vsock_listen_fd; /* or -1 */
+	int net_fd;          /* or -1 */
+};
+
+/*
+ * vmm_load() - put a captured machine into an empty VM; it is paused then
+ * All descriptors are borrowed and duplicated where needed.  The state is hostile and checked whole.
+ * Return: 0; -EINVAL the VM is not empty, or has another shape; -EBADMSG a state or plan that is none; -errno.
+ * After an error the VM can only be destroyed.
+ */
+VMM_API int vmm_load(struct vmm *vmm, const struct vmm_load_cfg *cfg, struct vmm_error *why);
 
 VMM_API enum vmm_state vmm_state(const struct vmm *vmm);
 /* Readable (poll) once the VM has ended.  Owned by the handle. */
@@ -208,6 +334,16 @@ VMM_API int vmm_exit_fd(const struct vmm *vmm);
 VMM_API enum vmm_exit vmm_exit_reason(const struct vmm *vmm, struct vmm_error *text);
 VMM_API void vmm_timings(const struct vmm *vmm, struct vmm_timings *out);
 VMM_API void vmm_counters(const struct vmm *vmm, struct vmm_counters *out);
+
+struct vmm_shape {
+	uint32_t cpus;
+	uint32_t
+		generation; /* 0: memory is the VM's own file; 1: private mappings of files that never change */
+	uint64_t mem_mib;
+	uint64_t captures; /* taken so far */
+	uint64_t sources;  /* descriptors that memory is mapped from */
+};
+VMM_API void vmm_shape(const struct vmm *vmm, struct vmm_shape *out);
 /* NULL is fine; stops the VM first. */
 VMM_API void vmm_destroy(struct vmm *vmm);
 

@@ -147,19 +147,34 @@ static void quiesce_all(void *arg)
 	devices_pause(arg);
 }
 
+/* The first start: of what was booted, or of what will be loaded. */
+static int machine_begin(struct vmm *m, struct errmsg *why)
+{
+	int err = machine_start_threads(m, why);
+	if (err) {
+		machine_end(m, VMM_EXIT_ERROR, "cannot start threads");
+		return err;
+	}
+	machine_stamp(m, &m->timings.started);
+	if (m->empty) {
+		loop_call(m->loop, quiesce_all, m);
+		m->state = VMM_EMPTY;
+	}
+	return 0;
+}
+
 int machine_run(struct vmm *m, struct errmsg *why)
 {
 	if (machine_want(m) == WANT_ENDED)
 		return err_set(why, ESRCH, "the VM has ended");
 	if (m->state == VMM_RUNNING)
 		return 0;
+	if (m->state == VMM_EMPTY)
+		return err_set(why, EINVAL, "the VM is empty: it waits for a load");
 	if (m->state == VMM_CREATED) {
-		int err = machine_start_threads(m, why);
-		if (err) {
-			machine_end(m, VMM_EXIT_ERROR, "cannot start threads");
+		int err = machine_begin(m, why);
+		if (err || m->empty)
 			return err;
-		}
-		machine_stamp(m, &m->timings.started);
 	} else {
 		loop_call(m->loop, unquiesce_all, m);
 	}

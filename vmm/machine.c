@@ -13,6 +13,7 @@
 
 #include "base/cleanup.h"
 #include "base/clock.h"
+#include "vmm/capture.h"
 #include "vmm/devices.h"
 #include "vmm/kvm_state.h"
 #include "vmm/layout.h"
@@ -33,7 +34,8 @@ static int machine_check(const struct vmm_config *cfg, struct errmsg *why)
 		return err_set(why, 0, "a balloon of %u MiB in a guest of %llu MiB",
 			       cfg->balloon.amount_mib, (unsigned long long)cfg->mem_mib);
 	if (cfg->kernel_fd < 0)
-		return err_set(why, 0, "no kernel is given");
+		if (cfg->kernel_fd < 0 && !cfg->empty)
+			return err_set(why, 0, "no kernel is given");
 	return 0;
 }
 
@@ -44,9 +46,10 @@ static struct vmm *machine_alloc(const struct vmm_config *cfg)
 		return NULL;
 	m->cpus = cfg->cpus;
 	m->boot_timer = cfg->boot_timer;
+	m->empty = cfg->empty;
 	m->log = cfg->log;
 	m->log_ctx = cfg->log_ctx;
-	m->ram.fd = m->ram.mount_fd = m->kvm.fd = m->exit_fd = -1;
+	m->ram.fd = m->ram.read_fd = m->ram.mount_fd = m->kvm.fd = m->exit_fd = -1;
 	irq_init(&m->irq, &m->kvm);
 	VERIFY(pthread_mutex_init(&m->lock, NULL) == 0);
 	VERIFY(pthread_cond_init(&m->changed, NULL) == 0);
@@ -58,7 +61,8 @@ static struct vmm *machine_alloc(const struct vmm_config *cfg)
 
 static int machine_create_memory(struct vmm *m, const struct vmm_config *cfg, struct errmsg *why)
 {
-	int err = ram_create(&m->ram, cfg->mem_mib, why);
+	int err = cfg->empty ? ram_reserve(&m->ram, cfg->mem_mib, why)
+			     : ram_create(&m->ram, cfg->mem_mib, why);
 	if (!err)
 		err = ram_describe(&m->ram, &m->gm, why);
 	for (unsigned i = 0; !err && i < m->gm.count; i++)
@@ -100,7 +104,9 @@ static int machine_build(struct vmm *m, const struct vmm_config *cfg, struct err
 	if (!err)
 		err = devices_create(m, cfg, why);
 	machine_stamp(m, &m->timings.devices_ready);
-	if (!err)
+	if (!err && (cfg->empty || cfg->capturable))
+		err = capture_create(m, cfg, why);
+	if (!err && !cfg->empty)
 		err = start_load(m, cfg, why);
 	machine_stamp(m, &m->timings.kernel_loaded);
 	return err;
@@ -136,6 +142,7 @@ void machine_destroy(struct vmm *m)
 		kvm_vcpu_destroy(&m->vcpu[i].kvm);
 	free(m->vcpu);
 	kvm_vm_destroy(&m->kvm);
+	capture_destroy(m);
 	irq_deinit(&m->irq);
 	ram_destroy(&m->ram);
 	if (m->exit_fd >= 0)

@@ -30,6 +30,7 @@
 #define MACHINE_DEV_MAX (VMM_DRIVES_MAX + VMM_NETS_MAX + 3)
 
 struct vmm;
+struct capture;
 
 struct vcpu {
 	struct vmm *m;       /* const */
@@ -56,6 +57,8 @@ struct vmm {
 	struct bus mmio_bus, port_bus;
 	struct mmio *dev[MACHINE_DEV_MAX];
 	unsigned dev_count;
+	unsigned drive_count; /* the first so many of `dev` are disks */
+	struct dev *vsock;    /* or NULL */
 	struct ioapic *ioapic;
 	struct serial *serial;
 	struct i8042 *i8042;
@@ -71,6 +74,8 @@ struct vmm {
 	pthread_t io_thread;
 	bool io_started;
 	bool sealed;             /* the process is narrowed */
+	bool empty;              /* const: made to be loaded */
+	struct capture *capture; /* or NULL: not made to be captured or loaded */
 	struct sandbox_cfg seal; /* const; its uds_path is seal_path, or NULL */
 	char seal_path[108];     /* const; as long as an address of a unix socket */
 
@@ -89,6 +94,9 @@ struct vmm {
 };
 
 /* vcpu.c */
+/* A vCPU of KVM's with our CPUID and kick signal.  On failure kvm_vcpu_destroy() takes what there is. */
+int vcpu_make(struct kvm_vcpu *vcpu, const struct kvm_vm *vm, unsigned id, unsigned cpus,
+	      const struct cpuid_table *host, struct errmsg *why);
 /* Makes vCPU `id`: KVM object, CPUID, boot registers come later. */
 int vcpu_create(struct vcpu *vcpu, struct vmm *m, unsigned id, const struct cpuid_table *host,
 		struct errmsg *why);

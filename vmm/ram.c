@@ -23,6 +23,7 @@
 #include "vmm/layout.h"
 
 #define MIB        (UINT64_C(1) << 20)
+#define LARGE_PAGE (UINT64_C(2) << 20)
 #define RAM_NAME   "guest-memory"
 #define THP_POLICY "/sys/kernel/mm/transparent_hugepage/enabled"
 
@@ -81,9 +82,55 @@ static int ram_open(struct ram *ram, uint64_t bytes)
 	return memfd_create(RAM_NAME, MFD_CLOEXEC | MFD_ALLOW_SEALING);
 }
 
+/* Large pages need addresses that are aligned as they are. */
+static void *ram_addresses(uint64_t bytes)
+{
+	uint64_t room = bytes + LARGE_PAGE;
+	uint8_t *at =
+		mmap(NULL, room, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+	if (at == MAP_FAILED)
+		return MAP_FAILED;
+	uint64_t skip = (LARGE_PAGE - (uintptr_t)at % LARGE_PAGE) % LARGE_PAGE;
+	if (skip)
+		munmap(at, skip);
+	munmap(at + skip + bytes, room - skip - bytes);
+	return at + skip;
+}
+
+/* Neither in core dumps, nor in a child that forgot to exec. */
+static int ram_map(void **map, uint64_t bytes, int fd, int flags, struct errmsg *why)
+{
+	const int access = PROT_READ | PROT_WRITE;
+	void *at = ram_addresses(bytes);
+	bool good = at != MAP_FAILED;
+
+	if (good && fd >= 0)
+		good = mmap(at, bytes, access, flags | MAP_FIXED | MAP_NORESERVE, fd, 0) == at;
+	if (!good) {
+		int err = errno;
+		if (at != MAP_FAILED)
+			munmap(at, bytes);
+		return err_set(why, err, "guest memory: mmap of %llu MiB",
+			       (unsigned long long)(bytes / MIB));
+	}
+	madvise(at, bytes, MADV_DONTDUMP);
+	*map = at;
+	return 0;
+}
+
+static int ram_open_read(int fd, struct errmsg *why)
+{
+	char path[32];
+
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	int read_fd = open(path, O_RDONLY | O_CLOEXEC);
+	return read_fd < 0 ? err_set(why, errno, "guest memory: open for reading") : read_fd;
+}
+
 int ram_create(struct ram *ram, uint64_t mib, struct errmsg *why)
 {
-	*ram = (struct ram){.fd = -1, .mount_fd = -1};
+	*ram = (struct ram){.fd = -1, .read_fd = -1, .mount_fd = -1};
 	int err = ram_check_size(mib, why);
 	if (err)
 		return err;
@@ -92,16 +139,55 @@ int ram_create(struct ram *ram, uint64_t mib, struct errmsg *why)
 		return err_set(why, errno, "guest memory: memfd_create");
 	if (ftruncate(fd, (off_t)(mib * MIB)))
 		return err_set(why, errno, "guest memory: %llu MiB", (unsigned long long)mib);
-	void *map =
-		mmap(NULL, mib * MIB, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, fd, 0);
-	if (map == MAP_FAILED)
-		return err_set(why, errno, "guest memory: mmap of %llu MiB",
-			       (unsigned long long)mib);
-	/* Neither in core dumps, nor in a child that forgot to exec. */
-	madvise(map, mib * MIB, MADV_DONTDUMP);
+	cleanup_close int read_fd = ram_open_read(fd, why);
+	if (read_fd < 0)
+		return read_fd;
+	err = ram_map(&ram->map, mib * MIB, fd, MAP_SHARED, why);
+	if (err)
+		return err;
 	ram->fd = steal_fd(&fd);
-	ram->map = map;
+	ram->read_fd = steal_fd(&read_fd);
 	ram->size = mib * MIB;
+	return 0;
+}
+
+int ram_reserve(struct ram *ram, uint64_t mib, struct errmsg *why)
+{
+	*ram = (struct ram){.fd = -1, .read_fd = -1, .mount_fd = -1};
+	int err = ram_check_size(mib, why);
+	if (!err)
+		err = ram_map(&ram->map, mib * MIB, -1, 0, why);
+	ram->size = err ? 0 : mib * MIB;
+	return err;
+}
+
+int ram_twin(const struct ram *ram, void **map, struct errmsg *why)
+{
+	return ram_map(map, ram->size, ram->read_fd, MAP_PRIVATE, why);
+}
+
+int ram_freeze(struct ram *ram, struct errmsg *why)
+{
+	const int seals = F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_FUTURE_WRITE;
+
+	if (ram->mount_fd < 0 && fcntl(ram->fd, F_ADD_SEALS, seals))
+		return err_set(why, errno, "guest memory: seal");
+	if (ram->mount_fd < 0)
+		return 0; /* a sealed descriptor writes nothing; the last seal goes through it */
+	close(ram->fd);
+	ram->fd = -1;
+	return 0;
+}
+
+int ram_unmap(struct ram *ram, void *shared, struct errmsg *why)
+{
+	munmap(shared, ram->size);
+	if (ram->fd < 0)
+		return 0;
+	if (fcntl(ram->fd, F_ADD_SEALS, F_SEAL_WRITE | F_SEAL_SEAL))
+		return err_set(why, errno, "guest memory: seal");
+	close(ram->fd);
+	ram->fd = -1;
 	return 0;
 }
 
@@ -111,9 +197,11 @@ void ram_destroy(struct ram *ram)
 		munmap(ram->map, ram->size);
 	if (ram->fd >= 0)
 		close(ram->fd);
+	if (ram->read_fd >= 0)
+		close(ram->read_fd);
 	if (ram->mount_fd >= 0)
 		close(ram->mount_fd);
-	*ram = (struct ram){.fd = -1, .mount_fd = -1};
+	*ram = (struct ram){.fd = -1, .read_fd = -1, .mount_fd = -1};
 }
 
 int ram_describe(const struct ram *ram, struct gmem *gm, struct errmsg *why)
@@ -125,14 +213,21 @@ int ram_describe(const struct ram *ram, struct gmem *gm, struct errmsg *why)
 		err = gm_add(gm, gpa(LAYOUT_HIGH), ram_region_host(ram, 1), high);
 	if (err)
 		return err_set(why, err, "guest memory: regions");
+	if (ram->fd < 0)
+		return 0;
 	gm_set_file(gm, 0, ram->fd, 0);
 	if (high)
 		gm_set_file(gm, 1, ram->fd, low);
 	return 0;
 }
 
-void *ram_region_host(const struct ram *ram, unsigned index)
+void *ram_region_at(const struct ram *ram, void *map, unsigned index)
 {
 	assert(index < 2);
-	return (uint8_t *)ram->map + (index ? layout_low_size(ram->size) : 0);
+	return (uint8_t *)map + (index ? layout_low_size(ram->size) : 0);
+}
+
+void *ram_region_host(const struct ram *ram, unsigned index)
+{
+	return ram_region_at(ram, ram->map, index);
 }

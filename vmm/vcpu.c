@@ -19,21 +19,27 @@
 
 #define VCPU_SIGNAL SIGRTMIN
 
-int vcpu_create(struct vcpu *vcpu, struct vmm *m, unsigned id, const struct cpuid_table *host,
-		struct errmsg *why)
+int vcpu_make(struct kvm_vcpu *vcpu, const struct kvm_vm *vm, unsigned id, unsigned cpus,
+	      const struct cpuid_table *host, struct errmsg *why)
 {
 	cleanup_free struct cpuid_table *cpuid = malloc(sizeof(*cpuid));
 
-	vcpu->m = m;
-	vcpu->id = id;
 	if (!cpuid)
 		return err_set(why, ENOMEM, "vCPU %u: CPUID", id);
-	int err = kvm_vcpu_create(&vcpu->kvm, &m->kvm, id, why);
+	int err = kvm_vcpu_create(vcpu, vm, id, why);
 	if (err)
 		return err;
-	cpuid_for_vcpu(cpuid, host, id, m->cpus, m->kvm.tsc_deadline);
-	err = kvm_vcpu_set_cpuid(&vcpu->kvm, cpuid, why);
-	return err ? err : kvm_vcpu_set_signal(&vcpu->kvm, VCPU_SIGNAL, why);
+	cpuid_for_vcpu(cpuid, host, id, cpus, vm->tsc_deadline);
+	err = kvm_vcpu_set_cpuid(vcpu, cpuid, why);
+	return err ? err : kvm_vcpu_set_signal(vcpu, VCPU_SIGNAL, why);
+}
+
+int vcpu_create(struct vcpu *vcpu, struct vmm *m, unsigned id, const struct cpuid_table *host,
+		struct errmsg *why)
+{
+	vcpu->m = m;
+	vcpu->id = id;
+	return vcpu_make(&vcpu->kvm, &m->kvm, id, m->cpus, host, why);
 }
 
 static void count(uint64_t *counter)

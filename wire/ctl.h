@@ -98,7 +98,8 @@ struct ctl_captured {
 	uint64_t diff_pages; /* pages that the difference holds */
 	uint32_t source_count;
 	uint32_t diff_source; /* the source that holds the difference; CTL_NO_SOURCE: all is new */
-	uint64_t rehomed;     /* 1: this capture moved the VM off its own file */
+	uint32_t rehomed;      /* 1: this capture moved the VM off its own file */
+	uint32_t partial;      /* 1: the runs are those written since the last kept capture, no more */
 };
 static_assert(sizeof(struct ctl_captured) == 56, "struct ctl_captured");
 static_assert(offsetof(struct ctl_captured, source_count) == 40, "ctl_captured.source_count");
@@ -139,10 +140,9 @@ static_assert(offsetof(struct ctl_load, source_count) == 24, "ctl_load.source_co
 static_assert(offsetof(struct ctl_load, layers) == 32, "ctl_load.layers");
 
 struct ctl_loaded {
-	uint64_t load_ns;       /* from the request to memory, devices and vCPUs in place */
-	uint64_t first_exit_ns; /* to the first exit of the boot CPU; 0: it does not run yet */
+	uint64_t load_ns; /* from the request to memory, devices and vCPUs in place */
 };
-static_assert(sizeof(struct ctl_loaded) == 16, "struct ctl_loaded");
+static_assert(sizeof(struct ctl_loaded) == 8, "struct ctl_loaded");
 
 struct ctl_balloon {
 	uint64_t target_mib; /* what the guest is to give back */

@@ -1,0 +1,378 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "vmm/capture.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "base/clock.h"
+#include "vmm/connect.h"
+#include "vmm/state.h"
+
+#define PAGE SNAP_PAGE_SIZE
+
+/* What is made ready before the pause beyond what was written by then: the guest goes on meanwhile. */
+#define SLACK_PAGES 256u
+
+/* The pages that a capture copies, on their way into a file. */
+struct gather {
+	int fd;
+	uint8_t *map;
+	uint64_t bytes; /* of the mapping */
+};
+
+int capture_create(struct vmm *m, const struct vmm_config *cfg, struct errmsg *why)
+{
+	struct capture *c = calloc(1, sizeof(*c));
+
+	if (!c)
+		return err_set(why, ENOMEM, "capture");
+	c->diff_fd = c->anon.fd = -1;
+	m->capture = c;
+	if (snap_out_init(&c->state))
+		return err_set(why, ENOMEM, "capture");
+	for (unsigned i = 0; i < m->gm.count; i++) {
+		c->give[i] = gm_holes_create(m->gm.region[i].size);
+		if (!c->give[i])
+			return err_set(why, ENOMEM, "capture");
+	}
+	int err = anon_open(&c->anon, why);
+	if (!err && dirty_create(&c->dirty, m))
+		err = err_set(why, ENOMEM, "capture");
+	if (!err && !cfg->empty)
+		err = home_create(&c->spare, m, cfg, why);
+	if (!err)
+		m->irq.spare = c->spare ? &c->spare->kvm : NULL;
+	return err;
+}
+
+void capture_private(struct vmm *m)
+{
+	for (unsigned i = 0; i < m->gm.count; i++) {
+		gm_set_kind(&m->gm, i, GM_PRIVATE);
+		gm_set_holes(&m->gm, i, m->capture->give[i]);
+	}
+}
+
+void capture_destroy(struct vmm *m)
+{
+	struct capture *c = m->capture;
+
+	if (!c)
+		return;
+	m->irq.spare = NULL;
+	home_destroy(c->spare, m->cpus);
+	home_destroy(c->old, m->cpus);
+	snap_plan_free(&c->base);
+	snap_runs_free(&c->out);
+	snap_runs_free(&c->holes);
+	for (unsigned i = 0; i < GM_REGION_MAX; i++)
+		free(c->give[i]);
+	if (c->diff_fd >= 0)
+		close(c->diff_fd);
+	anon_close(&c->anon);
+	dirty_destroy(&c->dirty);
+	snap_out_free(&c->state);
+	free(c);
+	m->capture = NULL;
+}
+
+/* --- generation 0: the machine moves, its file becomes the base ------------------------------------- */
+
+static int enter_spare(struct vmm *m, struct errmsg *why)
+{
+	struct capture *c = m->capture;
+	struct state_cpus cpus;
+	struct snap_in in;
+
+	for (unsigned i = 0; i < m->cpus; i++)
+		cpus.at[i] = &c->spare->vcpu[i];
+	int err = snap_in_open(&in, c->state.buf, c->state.len, why);
+	if (!err)
+		err = state_load_cpus(&c->spare->kvm, &cpus, m, VM_CLOCK_RUNNING, &in, why);
+	if (err)
+		return err_wrap(why, err, "spare VM");
+	home_swap(m, c->spare);
+	capture_private(m);
+	m->irq.spare = NULL;
+	return 0;
+}
+
+/* All of memory is one file from here on. */
+static int base_is_file(struct vmm *m, struct errmsg *why)
+{
+	struct capture *c = m->capture;
+	int fd = fcntl(m->ram.read_fd, F_DUPFD_CLOEXEC, 0);
+	int index = fd < 0 ? -errno : memory_add_source(&c->base, fd);
+
+	if (index < 0) {
+		if (fd >= 0)
+			close(fd);
+		return err_set(why, index, "guest memory: keep its file");
+	}
+	const struct snap_run all = {.count = m->ram.size / PAGE, .kind = SNAP_RUN_MAP};
+	int err = snap_runs_add(&c->base.runs, &all);
+	return err ? err_set(why, err, "guest memory: its plan") : 0;
+}
+
+/* Behind the running guest.  A file that could still be written is no base: then the machine ends. */
+static int leave_old_home(struct vmm *m, struct errmsg *why)
+{
+	struct capture *c = m->capture;
+
+	c->old = steal_ptr(&c->spare);
+	int err = ram_freeze(&m->ram, why);
+	if (!err)
+		err = base_is_file(m, why);
+	if (err)
+		machine_end(m, VMM_EXIT_ERROR, "%s", why ? why->text : "guest memory");
+	return err;
+}
+
+int machine_tidy(struct vmm *m, struct errmsg *why)
+{
+	struct capture *c = m->capture;
+
+	if (!c || !c->old)
+		return 0;
+	void *shared = steal_ptr(&c->old->map);
+	home_destroy(steal_ptr(&c->old), m->cpus);
+	int err = ram_unmap(&m->ram, shared, why);
+	if (err)
+		machine_end(m, VMM_EXIT_ERROR, "%s", why ? why->text : "guest memory");
+	return err;
+}
+
+/* --- generation 1: what was written is copied --------------------------------------------------------- */
+
+static bool is_partial(const struct capture *c, uint32_t flags)
+{
+	return c->kept && (flags & VMM_CAPTURE_SINCE);
+}
+
+/* What is to be copied: all that differs from the base, or what of it was written since the last kept capture. */
+static int written_pages(struct capture *c, const struct vmm *m, uint32_t flags, struct errmsg *why)
+{
+	int err = anon_scan(&c->anon, m->ram.map, m->ram.size / PAGE, why);
+
+	if (!err && is_partial(c, flags) && dirty_narrow(&c->dirty, &c->anon))
+		err = err_set(why, ENOMEM, "memory of a capture");
+	return err;
+}
+
+/* Before the pause: a file as large as can be, with pages for what is written already. */
+static int gather_prepare(struct gather *g, struct vmm *m, uint32_t flags, struct errmsg *why)
+{
+	struct capture *c = m->capture;
+	uint64_t pages = m->ram.size / PAGE;
+
+	dirty_lost(&c->dirty); /* of the last capture, if nobody said that it is safe */
+	int err = dirty_harvest(&c->dirty, m, why);
+	if (!err)
+		err = written_pages(c, m, flags, why);
+	if (!err)
+		err = anon_reserve(&c->anon, 2 * c->anon.count + SLACK_PAGES);
+	if (err)
+		return err;
+	uint64_t ready = c->anon.pages + c->anon.pages / 16 + SLACK_PAGES;
+	cleanup_close int fd = memfd_create("guest-changes", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	if (fd < 0 || ftruncate(fd, (off_t)m->ram.size))
+		return err_set(why, errno, "memory of a capture");
+	void *map =
+		mmap(NULL, m->ram.size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, fd, 0);
+	if (map == MAP_FAILED)
+		return err_set(why, errno, "memory of a capture");
+	madvise(map, (ready < pages ? ready : pages) * PAGE, MADV_POPULATE_WRITE);
+	*g = (struct gather){.fd = steal_fd(&fd), .map = map, .bytes = m->ram.size};
+	return 0;
+}
+
+/* In the pause. */
+static int gather_pages(struct gather *g, struct vmm *m, uint32_t flags, struct errmsg *why)
+{
+	struct capture *c = m->capture;
+	const uint8_t *memory = m->ram.map;
+	uint8_t *to = g->map;
+
+	int err = dirty_harvest(&c->dirty, m, why);
+	if (!err)
+		err = written_pages(c, m, flags, why);
+	if (!err && memory_holes(&c->holes, &m->gm))
+		err = err_set(why, ENOMEM, "memory of a capture");
+	for (size_t i = 0; !err && i < c->anon.count; i++) {
+		uint64_t len = c->anon.run[i].count * PAGE;
+		memcpy(to, memory + c->anon.run[i].page * PAGE, len);
+		to += len;
+	}
+	if (!err)
+		dirty_take(&c->dirty);
+	return err;
+}
+
+/* Behind the running guest: as long as its pages, and unchangeable. */
+static int gather_finish(struct gather *g, uint64_t pages, struct errmsg *why)
+{
+	const int seals = F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE | F_SEAL_SEAL;
+
+	munmap(g->map, g->bytes);
+	g->map = NULL;
+	if (ftruncate(g->fd, (off_t)(pages * PAGE)) || fcntl(g->fd, F_ADD_SEALS, seals))
+		return err_set(why, errno, "memory of a capture: seal");
+	return 0;
+}
+
+static void gather_end(struct gather *g)
+{
+	if (g->map)
+		munmap(g->map, g->bytes);
+	if (g->fd >= 0)
+		close(g->fd);
+}
+
+/* --- a capture ------------------------------------------------------------------------------------------ */
+
+static int capture_check(const struct vmm *m, const struct vmm_capture_cfg *cfg, struct errmsg *why)
+{
+	if (!m->capture)
+		return err_set(why, ENOTSUP, "this VM was not made to be captured");
+	if (m->state != VMM_RUNNING && m->state != VMM_PAUSED)
+		return err_set(why, EINVAL, "only a running or paused VM can be captured");
+	if (cfg->flags & ~(VMM_CAPTURE_STAY | VMM_CAPTURE_SINCE))
+		return err_set(why, EINVAL, "unknown flags of a capture");
+	return 0;
+}
+
+/* With the guest standing still. */
+static int capture_now(struct vmm *m, const struct vmm_capture_cfg *cfg, struct gather *g,
+		       struct errmsg *why)
+{
+	int err = devices_push_layers(m, cfg, why);
+	if (!err)
+		err = state_save(m, &m->capture->state, why);
+	if (err)
+		return err;
+	return m->capture->spare ? enter_spare(m, why) : gather_pages(g, m, cfg->flags, why);
+}
+
+/* Pauses for it, if the machine runs; *pause_ns: how long. */
+static int capture_paused(struct vmm *m, const struct vmm_capture_cfg *cfg, struct gather *g,
+			  uint64_t *pause_ns, struct errmsg *why)
+{
+	bool ran = m->state == VMM_RUNNING;
+	uint64_t begin = clock_now();
+
+	int err = machine_pause(m, why);
+	if (!err)
+		err = capture_now(m, cfg, g, why);
+	if (ran && m->state == VMM_PAUSED && (err || !(cfg->flags & VMM_CAPTURE_STAY))) {
+		int run_err = machine_run(m, err ? NULL : why);
+		err = err ? err : run_err;
+	}
+	*pause_ns = ran ? clock_now() - begin : 0;
+	return err;
+}
+
+static void capture_forget(struct capture *c)
+{
+	c->out.count = c->holes.count = 0;
+	if (c->diff_fd >= 0)
+		close(c->diff_fd);
+	c->diff_fd = -1;
+}
+
+static struct vmm_memory view_of(const struct capture *c, const struct snap_runs *runs,
+				 uint32_t sources)
+{
+	return (struct vmm_memory){.run = (const struct vmm_run *)runs->run,
+				   .run_count = runs->count,
+				   .fd = c->view,
+				   .fd_count = sources};
+}
+
+/* The plan that goes out: the base's sources under their numbers, the changes behind them. */
+static int capture_plan(struct capture *c, struct vmm_captured *out, struct errmsg *why)
+{
+	uint32_t count = c->base.source_count;
+
+	memcpy(c->view, c->base.fd, count * sizeof(c->view[0]));
+	out->memory = view_of(c, &c->base.runs, count);
+	if (c->diff_fd < 0)
+		return 0;
+	const struct memory_change change = {
+		.holes = &c->holes, .written = &c->anon, .source = count};
+	const struct snap_runs none = {.run = NULL};
+	if (memory_changed(&c->out, out->partial ? &none : &c->base.runs, &change))
+		return err_set(why, ENOMEM, "memory of a capture: its plan");
+	c->view[count] = c->diff_fd;
+	out->diff_source = count;
+	out->diff_pages = c->anon.pages;
+	out->memory = view_of(c, &c->out, count + 1);
+	return 0;
+}
+
+static int capture_behind(struct vmm *m, struct gather *g, bool rehome, struct errmsg *why)
+{
+	if (rehome)
+		return leave_old_home(m, why);
+	int err = gather_finish(g, m->capture->anon.pages, why);
+	if (!err)
+		m->capture->diff_fd = steal_fd(&g->fd);
+	return err;
+}
+
+int machine_capture(struct vmm *m, const struct vmm_capture_cfg *cfg, struct vmm_captured *out,
+		    struct errmsg *why)
+{
+	struct capture *c = m->capture;
+	struct gather g = {.fd = -1};
+	struct vmm_captured made = {.diff_source = VMM_NO_SOURCE};
+
+	int err = capture_check(m, cfg, why);
+	if (err)
+		return err;
+	err = machine_tidy(m, why);
+	if (err)
+		return err;
+	capture_forget(c);
+	made.rehomed = c->spare != NULL;
+	made.partial = is_partial(c, cfg->flags);
+	if (!made.rehomed)
+		err = gather_prepare(&g, m, cfg->flags, why);
+	if (!err)
+		err = capture_paused(m, cfg, &g, &made.pause_ns, why);
+	if (!err)
+		err = capture_behind(m, &g, made.rehomed, why);
+	if (!err)
+		err = capture_plan(c, &made, why);
+	gather_end(&g);
+	if (err)
+		return err;
+	made.state = c->state.buf;
+	made.state_len = c->state.len;
+	made.sequence = ++c->sequence;
+	c->settled = false;
+	*out = made;
+	return 0;
+}
+
+int machine_settle(struct vmm *m, uint64_t sequence, enum vmm_outcome outcome, struct errmsg *why)
+{
+	struct capture *c = m->capture;
+
+	if (!c || !sequence || sequence != c->sequence || c->settled)
+		return err_set(why, ESTALE, "capture %llu is not the last one, or is settled",
+			       (unsigned long long)sequence);
+	c->settled = true;
+	if (outcome == VMM_LOST) {
+		dirty_lost(&c->dirty);
+		return 0;
+	}
+	dirty_kept(&c->dirty);
+	c->kept = c->diff_fd >= 0;
+	return c->kept && !c->dirty.on ? dirty_start(&c->dirty, m, why) : 0;
+}

@@ -1,0 +1,55 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * capture.h - a machine at one instant, as bytes and descriptors; and a machine made from them
+ *
+ *   generation 0     pause | save state, load it into the spare VM, exchange the two | run
+ *                    behind: close the old VM, take down its mapping, seal the file: it is the base
+ *   generation 1     before: find how much was written, make and populate a file for it
+ *                    pause | save state, find and copy what was written | run
+ *                    behind: cut and seal the file; it lies over the base in the plan that goes out
+ *
+ * Thread: ctl.
+ */
+#ifndef SPORE_VMM_CAPTURE_H
+#define SPORE_VMM_CAPTURE_H
+
+#include "base/err.h"
+#include "snapshot/anon.h"
+#include "snapshot/codec.h"
+#include "vmm/dirty.h"
+#include "vmm/home.h"
+#include "vmm/machine.h"
+#include "vmm/memory.h"
+
+struct capture {
+	struct snap_out state;
+	struct anon anon;
+	struct home *spare;                   /* generation 0; then NULL */
+	struct home *old;                     /* between a move and machine_tidy(): what it left */
+	struct snap_plan base;                /* generation 1: what memory is mapped from */
+	struct snap_runs holes;               /* generation 1: what the guest had given back */
+	struct gm_holes *give[GM_REGION_MAX]; /* where it says so; in gmem from generation 1 on */
+	struct snap_runs out;                 /* generation 1: runs of the last capture */
+	int diff_fd;                    /* generation 1: what the last capture copied, or -1 */
+	int view[SNAP_SOURCES_MAX + 1]; /* descriptors of the last capture, borrowed */
+	uint64_t sequence;
+	bool settled;
+	bool kept; /* a difference is safe: the next one may begin there */
+	struct dirty dirty;
+};
+
+/* For a machine that can be captured: after its devices.  Return: 0 or -errno. */
+int capture_create(struct vmm *m, const struct vmm_config *cfg, struct errmsg *why);
+void capture_destroy(struct vmm *m);
+
+/* Memory is private mappings from here on: pages that the guest gives back are to be remembered. */
+void capture_private(struct vmm *m);
+
+int machine_capture(struct vmm *m, const struct vmm_capture_cfg *cfg, struct vmm_captured *out,
+		    struct errmsg *why);
+/* What a move left to be done, when there is time; the next capture does it first. */
+int machine_tidy(struct vmm *m, struct errmsg *why);
+int machine_settle(struct vmm *m, uint64_t sequence, enum vmm_outcome outcome, struct errmsg *why);
+int machine_load(struct vmm *m, const struct vmm_load_cfg *cfg, struct errmsg *why);
+
+#endif
