@@ -79,15 +79,20 @@ static int open_boot(const struct config *cfg, struct vmm_config *out, struct er
 	return out->initrd_fd < 0 ? err_wrap(why, out->initrd_fd, "initrd") : 0;
 }
 
-static int open_drive(const struct config_drive *drive, struct vmm_drive *out, struct errmsg *why)
+/* What an empty VM needs of it. */
+static void describe_drive(const struct config_drive *drive, struct vmm_drive *out)
 {
-	bool base = drive->is_read_only || drive->overlay_path;
-
 	out->id = drive->id;
 	out->read_only = drive->is_read_only;
 	out->is_root = drive->is_root;
 	out->partuuid = drive->partuuid;
 	out->writeback = drive->cache == CONFIG_CACHE_WRITEBACK;
+}
+
+static int open_drive(const struct config_drive *drive, struct vmm_drive *out, struct errmsg *why)
+{
+	bool base = drive->is_read_only || drive->overlay_path;
+
 	out->fd = file_open(drive->path, base ? FILE_BASE : FILE_IMAGE, why);
 	if (out->fd < 0)
 		return err_wrap(why, out->fd, "drive '%s'", drive->id);
@@ -113,7 +118,8 @@ static int open_drives(const struct config *cfg, struct vmm_config *out, struct 
 		out->drive[i] = (struct vmm_drive){.fd = -1, .overlay_fd = -1};
 		out->drive_count = i + 1; /* config_close() looks at this one, too */
 		out->drive_limit[i] = limit_of(&cfg->drive[i].limit);
-		int err = open_drive(&cfg->drive[i], &out->drive[i], why);
+		describe_drive(&cfg->drive[i], &out->drive[i]);
+		int err = out->empty ? 0 : open_drive(&cfg->drive[i], &out->drive[i], why);
 		if (err)
 			return err;
 	}
@@ -250,10 +256,12 @@ int config_open(const struct config *cfg, const struct options *opt, struct vmm_
 		.seal_uid = opt->uid,
 		.seal_gid = opt->gid,
 		.seal_no_seccomp = opt->no_seccomp,
+		.capturable = opt->ctl_fd >= 0,
+		.empty = opt->empty,
 	};
 
 	int err = open_kvm(opt, &to, why);
-	if (!err)
+	if (!err && !opt->empty)
 		err = open_boot(cfg, &to, why);
 	if (!err)
 		err = open_drives(cfg, &to, why);

@@ -16,6 +16,7 @@
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "vmm/config.h"
+#include "vmm/ctl.h"
 #include "vmm/libvmm.h"
 #include "vmm/options.h"
 #include "vmm/sandbox.h"
@@ -51,15 +52,16 @@ static void timings_write(int fd, const struct vmm *vmm)
 	dprintf(fd,
 		"{\"version\":\"%s\"" ROW(create_begin) ROW(kvm_ready) ROW(memory_ready)
 			ROW(vcpus_ready) ROW(devices_ready) ROW(kernel_loaded) ROW(created)
-				ROW(started) ROW(first_run) ROW(first_exit) ROW(guest_boot)
-					ROW(ready) ROW(ended) ROW(exits_io) ROW(exits_mmio)
-						ROW(exits_other) ROW(device_breaks)
+				ROW(started) ROW(loaded) ROW(first_run) ROW(first_exit)
+					ROW(guest_boot) ROW(ready) ROW(ended) ROW(exits_io)
+						ROW(exits_mmio) ROW(exits_other) ROW(device_breaks)
 							ROW(serial_bytes) ROW(serial_dropped) "}\n",
 		vmm_version(), LLU(t.create_begin), LLU(t.kvm_ready), LLU(t.memory_ready),
 		LLU(t.vcpus_ready), LLU(t.devices_ready), LLU(t.kernel_loaded), LLU(t.created),
-		LLU(t.started), LLU(t.first_run), LLU(t.first_exit), LLU(t.guest_boot),
-		LLU(t.ready), LLU(t.ended), LLU(c.exits_io), LLU(c.exits_mmio), LLU(c.exits_other),
-		LLU(c.device_breaks), LLU(c.serial_bytes), LLU(c.serial_dropped));
+		LLU(t.started), LLU(t.loaded), LLU(t.first_run), LLU(t.first_exit),
+		LLU(t.guest_boot), LLU(t.ready), LLU(t.ended), LLU(c.exits_io), LLU(c.exits_mmio),
+		LLU(c.exits_other), LLU(c.device_breaks), LLU(c.serial_bytes),
+		LLU(c.serial_dropped));
 }
 
 static int timings_open(const struct options *opt, struct errmsg *why)
@@ -102,13 +104,24 @@ static int signals_open(struct errmsg *why)
 	return fd < 0 ? err_set(why, errno, "signalfd") : fd;
 }
 
-static void wait_for_end(const struct vmm *vmm, int signal_fd)
+/* Serves the control socket, if there is one, until the VM ends, a signal comes, or a client says stop. */
+static void wait_for_end(const struct vmm *vmm, int signal_fd, struct ctl *ctl)
 {
-	struct pollfd fd[] = {{.fd = vmm_exit_fd(vmm), .events = POLLIN},
-			      {.fd = signal_fd, .events = POLLIN}};
+	struct pollfd fd[2 + CTL_POLL_MAX] = {{.fd = vmm_exit_fd(vmm), .events = POLLIN},
+					      {.fd = signal_fd, .events = POLLIN}};
 
-	while (poll(fd, ARRAY_LEN(fd), -1) < 0 && errno == EINTR)
-		;
+	while (!ctl->stop) {
+		unsigned count = ctl->listen_fd >= 0 ? ctl_poll_fill(ctl, fd + 2) : 0;
+		if (poll(fd, 2 + count, -1) < 0) {
+			if (errno == EINTR)
+				continue;
+			return;
+		}
+		if (fd[0].revents || fd[1].revents)
+			return;
+		if (count)
+			ctl_poll_take(ctl, fd + 2, count);
+	}
 }
 
 /* Seals, starts, and waits for the end. */
@@ -118,15 +131,18 @@ static int run(struct vmm *vmm, const struct options *opt)
 	cleanup_close int timings_fd = timings_open(opt, &why);
 
 	cleanup_close int signal_fd = signals_open(&why);
+	struct ctl ctl = {.listen_fd = -1};
 
 	if ((opt->timings && timings_fd < 0) || signal_fd < 0)
+		return fail(EXIT_STATUS_ERROR, &why);
+	if (opt->ctl_fd >= 0 && ctl_create(&ctl, vmm, opt->ctl_fd, &why))
 		return fail(EXIT_STATUS_ERROR, &why);
 	if (!opt->no_sandbox && vmm_seal(vmm, (struct vmm_error *)&why))
 		return fail(EXIT_STATUS_ERROR, &why);
 	if (vmm_start(vmm, (struct vmm_error *)&why))
 		return fail(EXIT_STATUS_ERROR, &why);
 
-	wait_for_end(vmm, signal_fd);
+	wait_for_end(vmm, signal_fd, &ctl);
 	vmm_stop(vmm, NULL);
 	if (timings_fd >= 0)
 		timings_write(timings_fd, vmm);

@@ -59,6 +59,10 @@ static const struct option_row table[] = {
 	 "with --net-filter: and to UDP port 53 of this address"},
 	{"--net-gateway", "ADDR", OPT_TEXT, AT(net_gateway), 0, 0,
 	 "with --net-filter: and to this address"},
+	{"--ctl-fd", "N", OPT_FD, AT(ctl_fd), 0, 0,
+	 "listening control socket: pause, capture, load; the VM can be captured while it runs"},
+	{"--empty", NULL, OPT_FLAG, AT(empty), 0, 0,
+	 "build the VM of --config-file without kernel, memory and disks, and wait for a load"},
 	{"--kvm", "PATH|N", OPT_KVM, AT(kvm_path), 0, 0,
 	 "KVM device, or the descriptor of an open one [/dev/kvm]"},
 	{"--uid", "N", OPT_NUMBER, AT(uid), 1, UINT32_MAX - 1,
@@ -208,6 +212,8 @@ static int options_check(const struct options *opt, struct errmsg *why)
 		return err_set(why, 0, "--no-api needs --config-file FILE");
 	if ((opt->ready_fd >= 0) != (opt->ready_port != 0))
 		return err_set(why, 0, "--ready-fd and --ready-port go together");
+	if (opt->empty && opt->ctl_fd < 0)
+		return err_set(why, 0, "--empty needs --ctl-fd: nothing else could load the VM");
 	return 0;
 }
 
@@ -219,6 +225,7 @@ int options_parse(int argc, char *const argv[], struct options *out, struct errm
 		.kvm_fd = -1,
 		.vsock_listen_fd = -1,
 		.ready_fd = -1,
+		.ctl_fd = -1,
 		.console_fd = -1,
 		.console_in_fd = -1,
 		.net_fd = -1,

@@ -45,6 +45,8 @@ struct options {
 	const char *kvm_path; /* "/dev/kvm"; not used when kvm_fd is given */
 	int kvm_fd;
 	int vsock_listen_fd, ready_fd;
+	int ctl_fd;          /* listening control socket (wire/ctl.h) */
+	bool empty;          /* wait for a load */
 	uint32_t ready_port; /* 0: none */
 	int console_fd, console_in_fd;
 	int net_fd;

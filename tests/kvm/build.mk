@@ -15,7 +15,11 @@ KVM_SRC := $(wildcard tests/kvm/*_test.c)
 KVM     := $(KVM_SRC:tests/kvm/%.c=$(B)/tests/kvm/%)
 $(B)/tests/kvm/%: tests/kvm/%.c $(B)/libspore.a $(GUESTS)
 	@mkdir -p $(@D)
-	$(CC) $(CFLAGS_ALL) -DGUEST_DIR='"$(B)/tests/kvm/guest"' -o $@ $< $(B)/libspore.a -lcmocka $(VMM_LIBS) -ljansson
+	$(CC) $(CFLAGS_ALL) -DGUEST_DIR='"$(B)/tests/kvm/guest"' -DVMM_PATH='"$(B)/spore-vmm"' -o $@ $< $(KVM_OBJ_$*) $(B)/libspore.a -lcmocka $(VMM_LIBS) -ljansson
+
+# What drives spore-vmm itself speaks its protocol with our own code, which the library does not show.
+KVM_OBJ_ctl_test := $(B)/obj/base/ctlsock.o $(B)/obj/base/err.o
+$(B)/tests/kvm/ctl_test: $(KVM_OBJ_ctl_test) | $(B)/spore-vmm
 
 # These look at parts that the library does not show.
 $(B)/tests/kvm/state_test: $(B)/tests/kvm/%: tests/kvm/%.c $(CORE_LIB) $(GUESTS)

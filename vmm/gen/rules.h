@@ -24,6 +24,8 @@
 #include <sys/mman.h>
 #include <sys/socket.h>
 
+#include "base/compat_pagemap.h"
+
 enum { CTL = 1 << 0, IO = 1 << 1, VCPU = 1 << 2, ALL = CTL | IO | VCPU };
 
 /* Passes when (argument & mask) == value; mask 0 = no condition. */
@@ -108,7 +110,18 @@ static const struct rule rules[] = {
 	RULE(CTL, poll, "wait for signals, the end of the VM, the API"),
 	RULE(CTL, ppoll, "wait for signals, the end of the VM, the API"),
 	RULE(CTL, clock_nanosleep, "bounded waits while taking the VM down"),
-	RULE(CTL, recvmsg, "later operations: descriptors come in by SCM_RIGHTS"),
+	RULE(CTL, accept4, "control socket: a client"),
+	RULE(CTL, recvmsg, "control socket: requests, and descriptors by SCM_RIGHTS"),
+	RULE(CTL, sendmsg, "control socket: replies, and descriptors by SCM_RIGHTS"),
+	RULE(CTL, memfd_create, "capture: state, plan and changed pages in memory files"),
+	RULE(CTL, ftruncate, "capture: how long the file of changed pages is"),
+	RULE1(CTL, fcntl, ARG_IS(1, F_ADD_SEALS), "capture: what goes out never changes"),
+	RULE1(CTL, fcntl, ARG_IS(1, F_DUPFD_CLOEXEC), "load: keep the sources of memory"),
+	RULE1(CTL, ioctl, REQUEST(PAGEMAP_SCAN), "capture: which pages were written"),
+	RULE1(CTL, ioctl, REQUEST(KVM_SET_USER_MEMORY_REGION), "settle: switch the dirty log on"),
+	RULE1(CTL, ioctl, REQUEST(KVM_GET_DIRTY_LOG), "capture: which pages the guest wrote"),
+	RULE1(CTL, ioctl, REQUEST(KVM_CLEAR_DIRTY_LOG), "capture: which pages it writes from now on"),
+	RULE(CTL, pread64, "load: state, plan, pages; capture: /proc/self/pagemap before Linux 6.7"),
 	RULE(CTL, pwrite64, "vmm_destroy: the marks of a copy-on-write layer since its last flush"),
 	RULE1(CTL, newfstatat, ARG_IS(3, AT_EMPTY_PATH), "stdio: fstat before the first write"),
 	RULE(CTL, lseek, "stdio: closing the timings' file"),
