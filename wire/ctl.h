@@ -98,8 +98,8 @@ struct ctl_captured {
 	uint64_t diff_pages; /* pages that the difference holds */
 	uint32_t source_count;
 	uint32_t diff_source; /* the source that holds the difference; CTL_NO_SOURCE: all is new */
-	uint32_t rehomed;      /* 1: this capture moved the VM off its own file */
-	uint32_t partial;      /* 1: the runs are those written since the last kept capture, no more */
+	uint32_t rehomed;     /* 1: this capture moved the VM off its own file */
+	uint32_t partial; /* 1: the runs are those written since the last kept capture, no more */
 };
 static_assert(sizeof(struct ctl_captured) == 56, "struct ctl_captured");
 static_assert(offsetof(struct ctl_captured, source_count) == 40, "ctl_captured.source_count");

@@ -39,7 +39,8 @@ __attribute__((noreturn)) static void write_for_ever(unsigned cpu)
 			while (!CONTROL->cpu[i].ready)
 				;
 		CONTROL->magic = PATTERN_MAGIC;
-		*(volatile uint8_t *)PATTERN_READY = 123; /* the boot timer: ports need not work at CPL 3 */
+		*(volatile uint8_t *)PATTERN_READY =
+			123; /* the boot timer: ports need not work at CPL 3 */
 	}
 	while (idle)
 		__asm__ volatile("pause");

@@ -15,9 +15,9 @@
 #include <stdint.h>
 
 #define PATTERN_MAGIC    0x6e72657474617073ull
-#define PATTERN_CONTROL  0x1000000ull /* guest-physical: struct pattern */
-#define PATTERN_VERSIONS 0x1100000ull /* uint64_t[pages] */
-#define PATTERN_DATA     0x2000000ull /* pages; the gap below 4 GiB is left out */
+#define PATTERN_CONTROL  0x1000000ull  /* guest-physical: struct pattern */
+#define PATTERN_VERSIONS 0x1100000ull  /* uint64_t[pages] */
+#define PATTERN_DATA     0x2000000ull  /* pages; the gap below 4 GiB is left out */
 #define PATTERN_READY    0xc0000000ull /* byte 123: all pages are written once */
 #define PATTERN_NONE     UINT64_MAX
 #define PATTERN_CPUS     32
