@@ -231,6 +231,13 @@ static int open_kvm(const struct options *opt, struct vmm_config *out, struct er
 	return err_set(why, errno, "open '%s'", opt->kvm_path);
 }
 
+static int console_fd(const struct options *opt)
+{
+	if (opt->console_log_fd >= 0)
+		return opt->console_log_fd;
+	return opt->console_fd >= 0 ? opt->console_fd : STDOUT_FILENO;
+}
+
 int config_open(const struct config *cfg, const struct options *opt, struct vmm_config *out,
 		struct errmsg *why)
 {
@@ -250,8 +257,8 @@ int config_open(const struct config *cfg, const struct options *opt, struct vmm_
 			    .reporting = cfg->balloon_reporting,
 			    .stats_interval_s = (uint32_t)cfg->balloon_stats_s},
 		.track_dirty_pages = cfg->track_dirty_pages,
-		.serial = {.out_fd = opt->console_fd >= 0 ? opt->console_fd : STDOUT_FILENO,
-			   .in_fd = opt->console_in_fd},
+		.serial = {.out_fd = console_fd(opt), .in_fd = opt->console_in_fd},
+		.serial_is_log = opt->console_log_fd >= 0,
 		.boot_timer = opt->boot_timer,
 		.seal_uid = opt->uid,
 		.seal_gid = opt->gid,

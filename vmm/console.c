@@ -9,21 +9,60 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+#include "base/bytes.h"
 #include "base/cleanup.h"
 #include "base/clock.h"
+#include "base/conlog.h"
+
+static_assert(CONSOLE_RING <= CONLOG_WRITE_MAX, "what a log may be ahead of its head");
 
 struct console {
 	struct loop *loop;      /* const */
 	int fd;                 /* const */
+	uint32_t log_cap;       /* const: of the console log that `fd` is; 0: a stream */
 	struct loop_event wake; /* io */
 	struct loop_op op;      /* io: the write in flight */
 	bool failed;            /* io: nobody reads any more */
+	uint64_t log_total;     /* io: bytes in the log */
+	uint64_t log_head;      /* io: the same as its file's head has it, little-endian */
 
 	pthread_mutex_t lock; /* leaf */
 	uint64_t head, tail;  /* lock: bytes ever taken, ever written out */
 	uint64_t dropped;     /* lock */
 	uint8_t ring[CONSOLE_RING];
 };
+
+static void console_written(struct loop_op *op, int res);
+static void console_head_written(struct loop_op *op, int res);
+
+static bool head_owed(const struct console *con)
+{
+	return con->log_cap && !con->failed && le64toh(con->log_head) != con->log_total;
+}
+
+/* The bytes are in the log: now its head may say so. */
+static void console_write_head(struct console *con)
+{
+	con->log_head = htole64(con->log_total);
+	con->op.done = console_head_written;
+	loop_write(con->loop, &con->op, con->fd, &con->log_head, sizeof(con->log_head),
+		   offsetof(struct conlog_head, total));
+}
+
+/* `len` bytes of the ring at `at`: to the stream's position, or to the log's. */
+static void console_write_bytes(struct console *con, uint32_t at, uint64_t len)
+{
+	uint64_t off = (uint64_t)-1;
+
+	if (con->log_cap) {
+		uint64_t to = con->log_total % con->log_cap;
+		off = CONLOG_DATA_AT + to;
+		if (len > con->log_cap - to)
+			len = con->log_cap - to;
+	}
+	con->op.done = console_written;
+	loop_write(con->loop, &con->op, con->fd, con->ring + at, (uint32_t)len, off);
+}
 
 /* Starts a write of what lies in one piece, if none is under way. */
 static void console_write(struct console *con)
@@ -32,13 +71,32 @@ static void console_write(struct console *con)
 
 	if (con->failed)
 		con->tail = con->head;
-	if (con->op.busy || con->tail == con->head)
+	if (con->op.busy)
+		return;
+	if (head_owed(con)) {
+		console_write_head(con);
+		return;
+	}
+	if (con->tail == con->head)
 		return;
 	uint32_t at = (uint32_t)(con->tail % CONSOLE_RING);
 	uint64_t len = con->head - con->tail;
 	if (len > CONSOLE_RING - at)
 		len = CONSOLE_RING - at;
-	loop_write(con->loop, &con->op, con->fd, con->ring + at, (uint32_t)len, (uint64_t)-1);
+	console_write_bytes(con, at, len);
+}
+
+static void console_head_written(struct loop_op *op, int res)
+{
+	struct console *con = container_of(op, struct console, op);
+
+	if (res == -ECANCELED)
+		return;
+	if (res < 0 && res != -EINTR && res != -EAGAIN)
+		con->failed = true;
+	else if (res != (int)sizeof(con->log_head))
+		con->log_head = ~con->log_head; /* not there: owed again */
+	console_write(con);
 }
 
 static void console_written(struct loop_op *op, int res)
@@ -50,6 +108,7 @@ static void console_written(struct loop_op *op, int res)
 	if (res > 0) {
 		cleanup_unlock pthread_mutex_t *held = hold(&con->lock);
 		con->tail += (uint64_t)res;
+		con->log_total += (uint64_t)res;
 	} else if (res != -EINTR && res != -EAGAIN) {
 		con->failed = true; /* EPIPE, ENOSPC ...: the guest runs on without a console */
 	}
@@ -61,19 +120,24 @@ static void console_woken(struct loop_event *event)
 	console_write(container_of(event, struct console, wake));
 }
 
-int console_create(struct console **out, struct loop *loop, int fd, struct errmsg *why)
+int console_create(struct console **out, struct loop *loop, int fd, enum console_kind kind,
+		   struct errmsg *why)
 {
-	struct console *con = calloc(1, sizeof(*con));
+	cleanup_free struct console *made = calloc(1, sizeof(*made));
 	cleanup_close int wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 
-	if (!con || wake < 0) {
-		free(con);
-		return err_set(why, con ? errno : ENOMEM, "serial console");
+	if (!made || wake < 0)
+		return err_set(why, made ? errno : ENOMEM, "serial console");
+	if (kind == CONSOLE_LOG) {
+		int err = conlog_open(fd, &made->log_cap, &made->log_total, why);
+		if (err)
+			return err;
+		made->log_head = htole64(made->log_total);
 	}
+	struct console *con = steal_ptr(&made);
 	VERIFY(pthread_mutex_init(&con->lock, NULL) == 0);
 	con->loop = loop;
 	con->fd = fd;
-	con->op.done = console_written;
 	loop_event_start(loop, &con->wake, steal_fd(&wake), console_woken);
 	*out = con;
 	return 0;
@@ -117,7 +181,7 @@ void console_put(struct console *con, const void *bytes, uint32_t len)
 static bool console_empty(struct console *con)
 {
 	cleanup_unlock pthread_mutex_t *held = hold(&con->lock);
-	return con->head == con->tail;
+	return con->head == con->tail && !con->op.busy && !head_owed(con);
 }
 
 struct console_deadline {

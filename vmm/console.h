@@ -17,8 +17,14 @@
 
 struct console;
 
-/* @fd: borrowed; its file status flags are left alone. */
-int console_create(struct console **out, struct loop *loop, int fd, struct errmsg *why);
+enum console_kind { CONSOLE_STREAM, CONSOLE_LOG };
+
+/*
+ * @fd: borrowed; its file status flags are left alone
+ * Return: 0; -EBADMSG CONSOLE_LOG, and it is none; -errno.
+ */
+int console_create(struct console **out, struct loop *loop, int fd, enum console_kind kind,
+		   struct errmsg *why);
 /* Not while the loop runs.  NULL is fine. */
 void console_destroy(struct console *con);
 

@@ -152,7 +152,8 @@ static int devices_legacy(struct vmm *m, const struct vmm_config *cfg, struct er
 	int err = 0;
 
 	if (cfg->serial.out_fd >= 0)
-		err = console_create(&m->console, m->loop, cfg->serial.out_fd, why);
+		err = console_create(&m->console, m->loop, cfg->serial.out_fd,
+				     cfg->serial_is_log ? CONSOLE_LOG : CONSOLE_STREAM, why);
 	if (!err)
 		err = ioapic_create(&m->ioapic, &ioapic_ops, m, why);
 	if (!err)

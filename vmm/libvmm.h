@@ -138,6 +138,7 @@ struct vmm_config {
 	 * only id, read_only, writeback and is_root.  vmm_start() then makes the threads and runs nothing.
 	 */
 	bool empty;
+	bool serial_is_log; /* serial.out_fd is a console log: a ring in a file of fixed size (wire/conlog.h) */
 };
 
 enum vmm_exit {

@@ -7,6 +7,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -21,22 +22,36 @@
 #include "vmm/options.h"
 #include "vmm/sandbox.h"
 
-#define LOG_LINE_MAX 1024
+#define LOG_LINE_MAX  1024
+#define LOG_BYTES_MAX 65536u /* of one VM's life: stderr may be a file that nobody watches */
 
 /* Any thread, sealed: write() and nothing else, since dprintf() begins with an fstat() that only ctl may make. */
-static void log_line(void *ctx, int level, const char *line)
+static void log_write(const char *line)
 {
 	char text[LOG_LINE_MAX];
 	int len = snprintf(text, sizeof(text) - 1, "spore-vmm: %s", line);
 
-	(void)ctx;
-	(void)level;
 	if (len < 0)
 		return;
 	size_t end = (size_t)len < sizeof(text) - 1 ? (size_t)len : sizeof(text) - 2;
 	text[end++] = '\n';
 	while (write(STDERR_FILENO, text, end) < 0 && errno == EINTR)
 		;
+}
+
+static void log_line(void *ctx, int level, const char *line)
+{
+	static atomic_uint written;
+	unsigned len = (unsigned)strlen(line) + 16, before = atomic_fetch_add(&written, len);
+
+	(void)ctx;
+	(void)level;
+	if (before + len <= LOG_BYTES_MAX)
+		log_write(line);
+	else if (before <= LOG_BYTES_MAX)
+		log_write("further messages are left out");
+	else
+		atomic_store(&written, LOG_BYTES_MAX + 1); /* it must not wrap */
 }
 
 /* Phases in ns of CLOCK_MONOTONIC, so that they can be put beside times taken outside this process. */
@@ -104,24 +119,47 @@ static int signals_open(struct errmsg *why)
 	return fd < 0 ? err_set(why, errno, "signalfd") : fd;
 }
 
-/* Serves the control socket, if there is one, until the VM ends, a signal comes, or a client says stop. */
-static void wait_for_end(const struct vmm *vmm, int signal_fd, struct ctl *ctl)
+/* For poll(2): until `deadline_ns`, at most; 0: for ever. */
+static int wait_ms(uint64_t deadline_ns)
+{
+	uint64_t now = clock_now();
+
+	if (!deadline_ns)
+		return -1;
+	if (now >= deadline_ns)
+		return 0;
+	uint64_t left = (deadline_ns - now) / NS_PER_MS + 1;
+	return left < INT32_MAX ? (int)left : INT32_MAX;
+}
+
+/* One turn.  Return: 0 go on; 1 the end has come. */
+static int serve_once(struct pollfd *fd, struct ctl *ctl, uint64_t deadline_ns)
+{
+	unsigned count = ctl->listen_fd >= 0 ? ctl_poll_fill(ctl, fd + 2) : 0;
+	int n = poll(fd, 2 + count, wait_ms(deadline_ns));
+
+	if (n < 0)
+		return errno != EINTR;
+	if (!n && !wait_ms(deadline_ns)) {
+		log_line(NULL, 0, "the time of the VM is over");
+		return 1;
+	}
+	if (fd[0].revents || fd[1].revents)
+		return 1;
+	if (count)
+		ctl_poll_take(ctl, fd + 2, count);
+	return ctl->stop;
+}
+
+/* Until the VM ends, a signal or a client asks for it, or its time is over.  Serves the control socket, if any. */
+static void wait_for_end(const struct vmm *vmm, int signal_fd, struct ctl *ctl, uint32_t expire_ms)
 {
 	struct pollfd fd[2 + CTL_POLL_MAX] = {{.fd = vmm_exit_fd(vmm), .events = POLLIN},
 					      {.fd = signal_fd, .events = POLLIN}};
+	uint64_t deadline_ns = expire_ms ? clock_now() + expire_ms * NS_PER_MS : 0;
 
-	while (!ctl->stop) {
-		unsigned count = ctl->listen_fd >= 0 ? ctl_poll_fill(ctl, fd + 2) : 0;
-		if (poll(fd, 2 + count, -1) < 0) {
-			if (errno == EINTR)
-				continue;
-			return;
-		}
-		if (fd[0].revents || fd[1].revents)
-			return;
-		if (count)
-			ctl_poll_take(ctl, fd + 2, count);
-	}
+	while (!serve_once(fd, ctl, deadline_ns))
+		;
 }
 
 /* Seals, starts, and waits for the end. */
@@ -142,7 +180,7 @@ static int run(struct vmm *vmm, const struct options *opt)
 	if (vmm_start(vmm, (struct vmm_error *)&why))
 		return fail(EXIT_STATUS_ERROR, &why);
 
-	wait_for_end(vmm, signal_fd, &ctl);
+	wait_for_end(vmm, signal_fd, &ctl, opt->expire_ms);
 	vmm_stop(vmm, NULL);
 	if (timings_fd >= 0)
 		timings_write(timings_fd, vmm);

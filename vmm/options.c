@@ -43,6 +43,10 @@ static const struct option_row table[] = {
 	 "descriptor for the guest's console output [1]"},
 	{"--console-in-fd", "N", OPT_FD, AT(console_in_fd), 0, 0,
 	 "descriptor for the guest's console input [none]"},
+	{"--console-log-fd", "N", OPT_FD, AT(console_log_fd), 0, 0,
+	 "console log to write to instead of --console-fd: a ring in a file of fixed size"},
+	{"--expire-ms", "MS", OPT_NUMBER, AT(expire_ms), 1, UINT32_MAX - 1,
+	 "end the VM after so many milliseconds [never]"},
 	{"--vsock-listen-fd", "N", OPT_FD, AT(vsock_listen_fd), 0, 0,
 	 "listening unix socket to use instead of binding uds_path"},
 	{"--ready-fd", "N", OPT_FD, AT(ready_fd), 0, 0,
@@ -214,6 +218,8 @@ static int options_check(const struct options *opt, struct errmsg *why)
 		return err_set(why, 0, "--ready-fd and --ready-port go together");
 	if (opt->empty && opt->ctl_fd < 0)
 		return err_set(why, 0, "--empty needs --ctl-fd: nothing else could load the VM");
+	if (opt->console_fd >= 0 && opt->console_log_fd >= 0)
+		return err_set(why, 0, "--console-fd and --console-log-fd exclude each other");
 	return 0;
 }
 
@@ -229,6 +235,7 @@ int options_parse(int argc, char *const argv[], struct options *out, struct errm
 		.console_fd = -1,
 		.console_in_fd = -1,
 		.net_fd = -1,
+		.console_log_fd = -1,
 	};
 	bool seen[ARRAY_LEN(table)] = {false};
 

@@ -48,7 +48,8 @@ struct options {
 	int ctl_fd;          /* listening control socket (wire/ctl.h) */
 	bool empty;          /* wait for a load */
 	uint32_t ready_port; /* 0: none */
-	int console_fd, console_in_fd;
+	int console_fd, console_in_fd, console_log_fd;
+	uint32_t expire_ms; /* 0: never */
 	int net_fd;
 	bool net_filter, net_private;      /* what may leave by net_fd */
 	const char *net_dns, *net_gateway; /* IPv4 addresses, or NULL */

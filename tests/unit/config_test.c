@@ -347,6 +347,7 @@ static struct options no_options(void)
 		.ready_fd = -1,
 		.console_fd = -1,
 		.console_in_fd = -1,
+		.console_log_fd = -1,
 	};
 }
 
