@@ -36,14 +36,19 @@ static int name_byte(char c)
 	return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9');
 }
 
-int store_name_check(const char *name, struct errmsg *why)
+int store_name_good(const char *name)
 {
 	size_t len = strlen(name);
 	int good = len > 0 && len < STORE_NAME_MAX && name_byte(name[0]);
 
 	for (size_t i = 1; good && i < len; i++)
 		good = name_byte(name[i]) || strchr("._-", name[i]);
-	if (good)
+	return good;
+}
+
+int store_name_check(const char *name, struct errmsg *why)
+{
+	if (store_name_good(name))
 		return 0;
 	return err_set(why, 0,
 		       "'%s' is no name for an image: small letters, digits, '.', '_' and '-', "

@@ -25,7 +25,9 @@
 /* The store's folder, which need not exist.  @out: STORE_PATH_MAX bytes.  0, -ENOENT (no HOME), -ENAMETOOLONG. */
 int store_root(char *out, struct errmsg *why);
 
-/* 0 when `name` is [a-z0-9][a-z0-9._-]*, shorter than STORE_NAME_MAX; else -EINVAL. */
+/* 1 when `name` is [a-z0-9][a-z0-9._-]*, shorter than STORE_NAME_MAX; else 0. */
+int store_name_good(const char *name);
+/* The same as an error: 0 or -EINVAL. */
 int store_name_check(const char *name, struct errmsg *why);
 
 /*

@@ -2,7 +2,7 @@
 /*
  * fork and exec of the VMM.  Between the two the child only makes system calls: it puts its descriptors
  * at their numbers, closes all others, leaves the terminal's process group (so that Ctrl-C reaches the
- * guest's command and not the VMM), and asks for SIGKILL at its parent's end.
+ * guest's command and not the VMM), and asks for SIGKILL at its parent's end, or writes down who it is.
  */
 #include <assert.h>
 #include <errno.h>
@@ -24,7 +24,7 @@
 #define LIFT_FROM 64 /* above every fixed number */
 
 struct vmm_args {
-	char listen[12], ready[12], port[12], timings[32];
+	char listen[12], ready[12], port[12], timings[32], console[12], expire[16];
 	const char *argv[ARGS_MAX];
 };
 
@@ -36,6 +36,8 @@ static void build_args(struct vmm_args *a, const struct life_config *cfg)
 	snprintf(a->ready, sizeof(a->ready), "%d", LIFE_FD_READY);
 	snprintf(a->port, sizeof(a->port), "%u", AGENT_READY_PORT);
 	snprintf(a->timings, sizeof(a->timings), "/proc/self/fd/%d", LIFE_FD_TIMINGS);
+	snprintf(a->console, sizeof(a->console), "%d", LIFE_FD_CONSOLE);
+	snprintf(a->expire, sizeof(a->expire), "%u", cfg->home ? cfg->home->expire_ms : 0);
 	*at++ = cfg->vmm;
 	*at++ = "--no-api";
 	*at++ = "--config-file";
@@ -54,7 +56,16 @@ static void build_args(struct vmm_args *a, const struct life_config *cfg)
 		*at++ = "--timings";
 		*at++ = a->timings;
 	}
+	if (cfg->home) {
+		*at++ = "--console-log-fd";
+		*at++ = a->console;
+	}
+	if (cfg->home && cfg->home->expire_ms) {
+		*at++ = "--expire-ms";
+		*at++ = a->expire;
+	}
 	*at = NULL;
+	assert(at < a->argv + ARGS_MAX);
 }
 static_assert(LIFE_FD_CONFIG == 3, "build_args() names it");
 
@@ -64,13 +75,17 @@ static int place_fds(const struct life_parts *parts, int in, int report)
 	int lifted[LIFE_FD_END + 1],
 		source[LIFE_FD_END] = {in, parts->console_write, parts->messages_write};
 
+	if (source[STDOUT_FILENO] < 0)
+		source[STDOUT_FILENO] = in;
 	for (int i = LIFE_FD_CONFIG; i < LIFE_FD_END; i++)
 		source[i] = parts->fd[i];
 	for (int i = 0; i < LIFE_FD_END; i++)
 		lifted[i] = source[i] < 0 ? -1 : fcntl(source[i], F_DUPFD_CLOEXEC, LIFT_FROM);
 	lifted[LIFE_FD_END] = fcntl(report, F_DUPFD_CLOEXEC, LIFT_FROM);
 	for (int i = 0; i < LIFE_FD_END; i++)
-		if (lifted[i] >= 0 && dup2(lifted[i], i) < 0)
+		if (lifted[i] < 0)
+			close(i); /* whatever of ours stands there */
+		else if (dup2(lifted[i], i) < 0)
 			return -errno;
 	syscall(SYS_close_range, LIFE_FD_END, ~0u, CLOSE_RANGE_CLOEXEC);
 	return lifted[LIFE_FD_END];
@@ -86,16 +101,30 @@ static void default_signals(void)
 	sigprocmask(SIG_SETMASK, &none, NULL);
 }
 
+/* The number that a later command finds this process by, whatever becomes of the one that starts it. */
+static int say_pid(int fd)
+{
+	char text[16];
+	int len = snprintf(text, sizeof(text), "%d\n", (int)getpid());
+
+	return pwrite(fd, text, (size_t)len, 0) == len ? 0 : -1;
+}
+
+static int die_with(pid_t parent)
+{
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	return getppid() == parent ? 0 : -1; /* it may have ended before the request took effect */
+}
+
 _Noreturn static void child(const struct vmm_args *args, const struct life_parts *parts, int report,
 			    pid_t parent)
 {
-	int null = open("/dev/null", O_RDONLY | O_CLOEXEC);
+	int null = open("/dev/null", O_RDWR | O_CLOEXEC), alive = parts->fd[LIFE_FD_ALIVE];
 
 	default_signals();
 	setsid();
-	prctl(PR_SET_PDEATHSIG, SIGKILL);
-	if (getppid() != parent)
-		_exit(1); /* it ended before the request took effect */
+	if (alive >= 0 ? say_pid(alive) : die_with(parent))
+		_exit(1);
 	int to = place_fds(parts, null, report);
 	if (to >= 0)
 		execv(args->argv[0], (char *const *)(uintptr_t)args->argv);

@@ -19,6 +19,7 @@
 
 #include "base/cleanup.h"
 #include "base/clock.h"
+#include "supervisor/lifecycle/home.h"
 #include "supervisor/lifecycle/ring.h"
 #include "supervisor/lifecycle/vm_parts.h"
 
@@ -28,7 +29,9 @@ struct life_vm {
 	int pid, pidfd; /* const after start; pid is reaped when `reaped` */
 	int ready_fd, socket_fd, timings_fd, stop_fd;
 	int console_fd, messages_fd, console_copy_fd; /* drain thread */
-	char socket_path[32];
+	char socket_path[48];
+	int home_fd; /* borrowed; -1: none */
+	bool kept;   /* somebody else's, or meant to live on */
 	bool reaped;
 	int status;
 	bool drains;
@@ -96,6 +99,24 @@ static int part(int made, int *err)
 	return made < 0 ? -1 : made;
 }
 
+/* Of a VMM that ends with us: nothing has a name, and we read what it says. */
+static int nameless_parts(struct life_vm *vm, struct life_parts *parts,
+			  const struct life_config *cfg, struct errmsg *why)
+{
+	int err = 0;
+
+	if (cfg->image)
+		parts->fd[LIFE_FD_OVERLAY] = part(life_overlay_fd(why), &err);
+	if (!err)
+		parts->fd[LIFE_FD_LISTEN] = part(life_listen_fd(&vm->socket_fd, why), &err);
+	if (!err)
+		err = make_pipe(&vm->console_fd, &parts->console_write, why);
+	if (!err)
+		err = make_pipe(&vm->messages_fd, &parts->messages_write, why);
+	snprintf(vm->socket_path, sizeof(vm->socket_path), "/proc/self/fd/%d", vm->socket_fd);
+	return err;
+}
+
 /* Fills what belongs to the VMM (parts) and what stays here (vm).  Return: 0 or -errno. */
 static int make_parts(struct life_vm *vm, struct life_parts *parts, const struct life_config *cfg,
 		      struct errmsg *why)
@@ -105,16 +126,13 @@ static int make_parts(struct life_vm *vm, struct life_parts *parts, const struct
 	parts->fd[LIFE_FD_CONFIG] = part(life_config_fd(cfg, why), &err);
 	if (!err && cfg->image)
 		parts->fd[LIFE_FD_IMAGE] = part(life_image_fd(cfg->image, why), &err);
-	if (!err && cfg->image)
-		parts->fd[LIFE_FD_OVERLAY] = part(life_overlay_fd(why), &err);
 	if (!err)
-		parts->fd[LIFE_FD_LISTEN] = part(life_listen_fd(&vm->socket_fd, why), &err);
-	if (!err)
-		err = make_pipe(&vm->console_fd, &parts->console_write, why);
-	if (!err)
-		err = make_pipe(&vm->messages_fd, &parts->messages_write, why);
+		err = cfg->home ? home_parts(parts, cfg->home->fd, cfg, why)
+				: nameless_parts(vm, parts, cfg, why);
 	if (err)
 		return err;
+	if (cfg->home)
+		home_socket(cfg->home->fd, vm->socket_path);
 	vm->ready_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	vm->stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	vm->timings_fd = memfd_create("spore-timings", MFD_CLOEXEC);
@@ -122,7 +140,6 @@ static int make_parts(struct life_vm *vm, struct life_parts *parts, const struct
 		return err_set(why, errno, "eventfd, memfd");
 	parts->fd[LIFE_FD_READY] = vm->ready_fd;
 	parts->fd[LIFE_FD_TIMINGS] = vm->timings_fd;
-	snprintf(vm->socket_path, sizeof(vm->socket_path), "/proc/self/fd/%d", vm->socket_fd);
 	return 0;
 }
 
@@ -142,7 +159,7 @@ static struct life_vm *vm_alloc(void)
 	if (!vm)
 		return NULL;
 	vm->pid = vm->pidfd = vm->ready_fd = vm->socket_fd = vm->timings_fd = vm->stop_fd = -1;
-	vm->console_fd = vm->messages_fd = vm->console_copy_fd = -1;
+	vm->console_fd = vm->messages_fd = vm->console_copy_fd = vm->home_fd = -1;
 	vm->console = (struct life_ring){.buf = vm->console_buf, .cap = LIFE_CONSOLE_MAX};
 	vm->messages = (struct life_ring){.buf = vm->messages_buf, .cap = LIFE_MESSAGES_MAX};
 	VERIFY(pthread_mutex_init(&vm->lock, NULL) == 0);
@@ -164,19 +181,20 @@ static int start_drain(struct life_vm *vm, struct errmsg *why)
 
 int life_vm_start(struct life_vm **out, const struct life_config *cfg, struct errmsg *why)
 {
-	struct life_parts parts = {.fd = {-1, -1, -1, -1, -1, -1, -1, -1, -1},
-				   .console_write = -1,
-				   .messages_write = -1};
+	struct life_parts parts = {.console_write = -1, .messages_write = -1};
 	struct life_vm *vm = vm_alloc();
 
 	if (!vm)
 		return err_set(why, ENOMEM, "VM");
+	for (int i = 0; i < LIFE_FD_END; i++)
+		parts.fd[i] = -1;
 	vm->console_copy_fd = cfg->console_copy_fd;
+	vm->home_fd = cfg->home ? cfg->home->fd : -1;
 	int err = make_parts(vm, &parts, cfg, why);
 	if (!err)
 		err = life_spawn(cfg, &parts, &vm->pid, &vm->pidfd, why);
 	close_parts(&parts);
-	if (!err)
+	if (!err && !cfg->home)
 		err = start_drain(vm, why);
 	if (err) {
 		life_vm_destroy(vm);
@@ -185,7 +203,29 @@ int life_vm_start(struct life_vm **out, const struct life_config *cfg, struct er
 	*out = vm;
 	return 0;
 }
-static_assert(LIFE_FD_END == 9, "initializer in life_vm_start()");
+
+int life_vm_attach(struct life_vm **out, int home_fd, struct errmsg *why)
+{
+	cleanup_close int pidfd = home_vmm(home_fd, NULL, why);
+
+	if (pidfd < 0)
+		return pidfd;
+	struct life_vm *vm = vm_alloc();
+	if (!vm)
+		return err_set(why, ENOMEM, "VM");
+	vm->pidfd = steal_fd(&pidfd);
+	vm->home_fd = home_fd;
+	vm->kept = vm->reaped = true;
+	home_socket(home_fd, vm->socket_path);
+	*out = vm;
+	return 0;
+}
+
+void life_vm_keep(struct life_vm *vm)
+{
+	assert(vm->home_fd >= 0);
+	vm->kept = true;
+}
 
 /* --- watch and end ------------------------------------------------------------------------------ */
 
@@ -269,12 +309,20 @@ void life_vm_ending(struct life_vm *vm, char *text, size_t cap)
 
 void life_vm_console(struct life_vm *vm, char *text, size_t cap)
 {
+	if (vm->home_fd >= 0) {
+		home_console(vm->home_fd, LIFE_TAIL_LINES, text, cap);
+		return;
+	}
 	cleanup_unlock pthread_mutex_t *held = hold(&vm->lock);
 	life_ring_tail(&vm->console, LIFE_TAIL_LINES, text, cap);
 }
 
 void life_vm_messages(struct life_vm *vm, char *text, size_t cap)
 {
+	if (vm->home_fd >= 0) {
+		home_messages(vm->home_fd, LIFE_TAIL_LINES, text, cap);
+		return;
+	}
 	cleanup_unlock pthread_mutex_t *held = hold(&vm->lock);
 	life_ring_tail(&vm->messages, LIFE_TAIL_LINES, text, cap);
 }
@@ -291,7 +339,7 @@ void life_vm_destroy(struct life_vm *vm)
 {
 	if (!vm)
 		return;
-	if (vm->pid > 0)
+	if (vm->pid > 0 && !vm->kept)
 		life_vm_stop(vm, 0);
 	end_drain(vm);
 	cleanup_close_fn(&vm->pidfd);

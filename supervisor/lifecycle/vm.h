@@ -9,8 +9,11 @@
  * for SIGKILL when its parent ends.  So a kill -9 at any instant leaves neither process nor file, but
  * for the microseconds between bind() and unlink() of the socket: a folder named spore-XXXXXX.
  *
- * A thread drains the guest's console and the VMM's messages into bounded rings from start to end, so
- * that neither can block the VMM, and the tail is there when something goes wrong.
+ * Or the VMM has a folder to live in (home.h) and outlives this process: then each part has a name there,
+ * its console and messages are files, and life_vm_attach() finds it again.
+ *
+ * Without a folder, a thread drains the guest's console and the VMM's messages into bounded rings
+ * from start to end, so that neither can block the VMM, and the tail is there when something goes wrong.
  *
  * Threads: one owner; life_vm_kill() may be called from any thread between start and destroy.
  */
@@ -27,6 +30,12 @@
 #define LIFE_MESSAGES_MAX 4096  /* bytes kept of the VMM's stderr */
 #define LIFE_TAIL_LINES   30
 
+/* The folder of a VMM that outlives this process. */
+struct life_home {
+	int fd;             /* borrowed while the VM is open */
+	uint32_t expire_ms; /* the VMM ends by itself after so long; 0: never */
+};
+
 struct life_config {
 	const char *vmm, *kernel, *initrd;
 	const char *image;   /* root file system, read-only underneath; NULL: none */
@@ -35,7 +44,8 @@ struct life_config {
 	uint32_t cpus;       /* >= 1 */
 	uint64_t memory_mib; /* >= 1 */
 	bool timings;
-	int console_copy_fd; /* console bytes go there too; -1: nowhere */
+	int console_copy_fd;          /* console bytes go there too; -1: nowhere; not with `home` */
+	const struct life_home *home; /* NULL: none, it ends with this process */
 };
 
 struct life_vm;
@@ -47,6 +57,16 @@ struct life_vm;
  * Return: 0; -errno with *why.
  */
 int life_vm_start(struct life_vm **out, const struct life_config *cfg, struct errmsg *why);
+
+/*
+ * life_vm_attach() - the VMM that lives in a folder
+ * It is neither waited for nor killed at the end: life_vm_ending() and the timings are not to be had.
+ * Return: 0; -ESRCH none lives there; -errno.
+ */
+int life_vm_attach(struct life_vm **out, int home_fd, struct errmsg *why);
+
+/* From here on a VMM that was started with a folder goes on when the handle is destroyed. */
+void life_vm_keep(struct life_vm *vm);
 
 enum life_event {
 	LIFE_TIME = 0, /* timeout_ms went by */
@@ -81,7 +101,7 @@ void life_vm_messages(struct life_vm *vm, char *text, size_t cap);
 /* The VMM's own timings (JSON) once it has ended, or "" without cfg->timings. */
 void life_vm_timings(struct life_vm *vm, char *text, size_t cap);
 
-/* Kills it if it still runs, reaps it, closes everything.  NULL is fine. */
+/* Kills it if it still runs (and is not kept), reaps it, closes everything.  NULL is fine. */
 void life_vm_destroy(struct life_vm *vm);
 
 #endif

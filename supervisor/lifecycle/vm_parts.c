@@ -17,7 +17,6 @@
 #include "base/cleanup.h"
 
 #define GUEST_CID 3
-#define BACKLOG   64
 
 /* reboot=k and panic=-1: a guest that ends, by itself or in panic, ends its VM at once. */
 #define KERNEL_ARGS "console=ttyS0 quiet reboot=k panic=-1 i8042.noaux i8042.nomux i8042.dumbkbd"
@@ -140,7 +139,7 @@ int life_listen_fd(int *socket_fd, struct errmsg *why)
 	int path_fd = -1;
 	int err = bind_in(folder, fd, &path_fd);
 	rmdir(folder);
-	if (!err && listen(fd, BACKLOG))
+	if (!err && listen(fd, LIFE_BACKLOG))
 		err = -errno;
 	if (err) {
 		cleanup_close_fn(&path_fd);

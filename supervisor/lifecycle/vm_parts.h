@@ -17,12 +17,16 @@ enum life_fd {
 	LIFE_FD_LISTEN,
 	LIFE_FD_READY,
 	LIFE_FD_TIMINGS,
+	LIFE_FD_CONSOLE, /* a console log: only in the folder of a sandbox (home.h) */
+	LIFE_FD_ALIVE,   /* the same: the VMM keeps it, and does nothing with it */
 	LIFE_FD_END,
 };
 
+#define LIFE_BACKLOG 64
+
 struct life_parts {
 	int fd[LIFE_FD_END];               /* by enum life_fd; -1: not given */
-	int console_write, messages_write; /* stdout and stderr of the VMM */
+	int console_write, messages_write; /* stdout and stderr of the VMM; -1: /dev/null */
 };
 
 /* The configuration as a memfd.  Return: a descriptor, or -errno. */
@@ -38,7 +42,12 @@ int life_overlay_fd(struct errmsg *why);
  */
 int life_listen_fd(int *socket_fd, struct errmsg *why);
 
-/* Starts the VMM.  @pid, @pidfd: out.  The parts stay the caller's.  Return: 0 or -errno. */
+/*
+ * life_spawn() - start the VMM
+ * It ends with this process, unless cfg->home says that it has a folder to live on in; then it writes its
+ * number to LIFE_FD_ALIVE first.
+ * @pid, @pidfd: out.  The parts stay the caller's.  Return: 0 or -errno.
+ */
 int life_spawn(const struct life_config *cfg, const struct life_parts *parts, int *pid, int *pidfd,
 	       struct errmsg *why);
 
