@@ -17,7 +17,8 @@
 /* Exit statuses of spore itself; `run` otherwise gives the command's own. */
 enum cli_status {
 	CLI_OK = 0,
-	CLI_NO = 1, /* doctor: not usable */
+	CLI_NO = 1,       /* doctor: not usable */
+	CLI_PAUSED = 123, /* exec, attach: cut by a pause; the command lives on */
 	CLI_TIMEOUT = 124,
 	CLI_FAILED = 125, /* Spore failed before or around the command; wrong usage */
 	CLI_NOT_EXECUTABLE = 126,

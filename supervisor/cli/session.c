@@ -158,6 +158,22 @@ static void in_read(struct session *s)
 
 /* --- events of the agent ------------------------------------------------------------------------ */
 
+static void on_started(struct session *s, const struct agent_started *started)
+{
+	struct term_size size = term_size(STDIN_FILENO);
+
+	s->started = true;
+	s->end->process = started->id;
+	s->stdin_open = s->stdin_open && started->flags & AGENT_PROC_STDIN;
+	if (s->tty != SESSION_TTY_ASK)
+		return;
+	s->tty = SESSION_PIPES;
+	if (!(started->flags & AGENT_PROC_TTY) || term_raw(STDIN_FILENO))
+		return;
+	s->tty = SESSION_TTY_RAW;
+	agentc_exec_resize(s->exec, size.rows, size.cols);
+}
+
 static void on_failed(struct session *s, const struct agentc_event *ev)
 {
 	s->end->how = SESSION_FAILED;
@@ -178,7 +194,7 @@ static void on_end(struct session *s)
 static void on_event(struct session *s, const struct agentc_event *ev)
 {
 	switch (ev->kind) {
-	case AGENTC_STARTED: s->started = true; return;
+	case AGENTC_STARTED: on_started(s, &ev->started); return;
 	case AGENTC_OUTPUT:
 		s->ctrl_c_ns = 0;
 		out_put(s, &s->out[ev->stream == AGENT_STDERR], ev->data, ev->len);
@@ -266,6 +282,7 @@ static void one_turn(struct session *s)
 			out_flush(s, &s->out[i]);
 	if (n > 0 && at[AT_SIGNALS].revents)
 		take_signals(s);
+	s->over = s->over || signals_fatal();
 	if (s->over)
 		return;
 	if (n > 0 && at[AT_STDIN].revents)
@@ -286,7 +303,7 @@ static void move_deadline(struct session *s, uint32_t timeout_ms)
 			   : 0;
 }
 
-static void loop(struct session *s, const struct agentc_run *run)
+static void loop(struct session *s, uint32_t timeout_ms)
 {
 	bool moved = false;
 
@@ -294,7 +311,7 @@ static void loop(struct session *s, const struct agentc_run *run)
 	while (!s->over) {
 		one_turn(s);
 		if (s->started && !moved && !s->exited)
-			move_deadline(s, run->timeout_ms);
+			move_deadline(s, timeout_ms);
 		moved = s->started;
 	}
 	signals_set_mode(SIGNALS_KILL); /* there is nobody to forward to */
@@ -310,29 +327,50 @@ static void session_close(struct session *s)
 	free(s->out[1].buf);
 }
 
-static int session_open(struct session *s, struct agentc *at, const struct agentc_run *run,
+static int session_open(struct session *s, enum session_tty tty, struct session_end *end,
 			struct errmsg *why)
 {
-	struct agentc_run windowed = *run;
-
-	windowed.window = SESSION_WINDOW;
+	*s = (struct session){.tty = tty, .end = end, .stdin_open = true};
+	*end = (struct session_end){.how = SESSION_BROKEN};
 	if (out_open(&s->out[0], STDOUT_FILENO, AGENT_STDOUT) ||
 	    out_open(&s->out[1], STDERR_FILENO, AGENT_STDERR))
 		return err_set(why, ENOMEM, "session");
-	return agentc_exec_start(&s->exec, at, &windowed, why);
+	return 0;
 }
+
+static void session_drive(struct session *s, int err, uint32_t timeout_ms, const struct errmsg *why)
+{
+	if (err)
+		memcpy(s->end->text, why->text, sizeof(s->end->text));
+	else
+		loop(s, timeout_ms);
+	session_close(s);
+}
+
+static struct session session; /* too large for a stack; one at a time, on main */
 
 void session_run(struct agentc *at, const struct agentc_run *run, enum session_tty tty,
 		 struct session_end *end)
 {
-	static struct session s; /* too large for a stack */
+	struct agentc_run windowed = *run;
 	struct errmsg why;
+	int err = session_open(&session, tty, end, &why);
 
-	s = (struct session){.tty = tty, .end = end, .stdin_open = true};
-	*end = (struct session_end){.how = SESSION_BROKEN};
-	if (session_open(&s, at, run, &why))
-		memcpy(end->text, why.text, sizeof(end->text));
-	else
-		loop(&s, run);
-	session_close(&s);
+	windowed.window = SESSION_WINDOW;
+	if (!err)
+		err = agentc_exec_start(&session.exec, at, &windowed, &why);
+	session_drive(&session, err, run->timeout_ms, &why);
+}
+
+void session_attach(struct agentc *at, uint64_t process, enum session_tty tty,
+		    struct session_end *end)
+{
+	const struct agentc_who who = {.by = AGENT_BY_ID, .id = process};
+	struct errmsg why;
+	int err = session_open(&session, tty, end, &why);
+
+	if (!err)
+		err = agentc_exec_attach(&session.exec, at, &who, AGENT_ATTACH_REPLAY,
+					 SESSION_WINDOW, &why);
+	session_drive(&session, err, 0, &why);
 }

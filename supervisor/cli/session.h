@@ -27,6 +27,7 @@ struct session_end {
 		SESSION_BROKEN, /* .text: connection or protocol */
 		SESSION_SILENT, /* the agent did not answer in time */
 	} how;
+	uint64_t process; /* the agent's id of it; 0: not started */
 	struct agent_exit exit;
 	struct agent_error error;
 	char text[ERRMSG_MAX];
@@ -36,6 +37,7 @@ enum session_tty {
 	SESSION_PIPES,
 	SESSION_TTY,     /* a terminal in the guest */
 	SESSION_TTY_RAW, /* and the caller's is in raw mode */
+	SESSION_TTY_ASK, /* the caller's is put into raw mode if the process has one */
 };
 
 /*
@@ -44,5 +46,12 @@ enum session_tty {
  */
 void session_run(struct agentc *at, const struct agentc_run *run, enum session_tty tty,
 		 struct session_end *end);
+
+/*
+ * session_attach() - the same with a process that runs already, or has just ended
+ * What it wrote last comes first.  It is not ended by our leaving if it was started detached.
+ */
+void session_attach(struct agentc *at, uint64_t process, enum session_tty tty,
+		    struct session_end *end);
 
 #endif

@@ -34,6 +34,7 @@ struct copy {
 	uint64_t bytes, entries, left_out;
 	void (*tick)(void *arg, uint64_t bytes); /* now and then, or NULL */
 	void *tick_arg;
+	int (*stop)(void); /* nonzero ends the copy with -EINTR; or NULL; asked between pieces */
 };
 
 /* Return: 0; -errno with the file's name in *why.  What was copied before stays. */

@@ -22,8 +22,10 @@ struct source {
 static ssize_t read_source(void *arg, void *buf, size_t cap)
 {
 	struct source *s = arg;
-	ssize_t n = read(s->fd, buf, cap);
 
+	if (s->copy->stop && s->copy->stop())
+		return -EINTR;
+	ssize_t n = read(s->fd, buf, cap);
 	if (n < 0)
 		return -errno;
 	s->copy->bytes += (uint64_t)n;

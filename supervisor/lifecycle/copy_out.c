@@ -41,6 +41,8 @@ static int write_sink(void *arg, const void *buf, size_t len)
 
 	if (len > s->copy->bytes_max - s->copy->bytes)
 		return -EFBIG;
+	if (s->copy->stop && s->copy->stop())
+		return -EINTR;
 	s->copy->bytes += len;
 	if (s->copy->tick)
 		s->copy->tick(s->copy->tick_arg, s->copy->bytes);

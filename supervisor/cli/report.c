@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "supervisor/cli/run_report.h"
+#include "supervisor/cli/report.h"
 
 #include <errno.h>
 #include <jansson.h>
@@ -60,71 +60,73 @@ static void print_tails(struct life_vm *vm)
 	print_tail("the last lines of the guest's console:", text);
 }
 
-int run_report_boot(struct life_vm *vm, enum life_event event, uint64_t limit_ms)
+int report_boot(const char *command, struct life_vm *vm, enum life_event event, uint64_t limit_ms)
 {
 	char how[64];
 
 	if (event == LIFE_ENDED) {
 		life_vm_ending(vm, how, sizeof(how));
-		cli_fail("run", "the VM ended before its agent answered (%s)", how);
+		cli_fail(command, "the VM ended before its agent answered (%s)", how);
 	} else {
-		cli_fail("run", "the guest's agent did not answer within %.3g s; the VM is killed",
+		cli_fail(command,
+			 "the guest's agent did not answer within %.3g s; the VM is killed",
 			 (double)limit_ms / 1e3);
 	}
 	print_tails(vm);
 	return CLI_FAILED;
 }
 
-bool run_is_over(struct life_vm *vm)
+bool report_is_over(struct life_vm *vm)
 {
 	return life_vm_wait(vm, 0) == LIFE_ENDED;
 }
 
-static int report_exit(const struct agent_exit *exit)
+static int report_exit(const char *command, const struct agent_exit *exit)
 {
 	if (exit->timed_out) {
-		cli_fail("run", "the command's time ran out");
+		cli_fail(command, "the command's time ran out");
 		return CLI_TIMEOUT;
 	}
 	return (exit->how == AGENT_SIGNALED ? CLI_SIGNAL : 0) + (exit->status & 0xff);
 }
 
-static int report_failed(const struct session_end *end, const char *name)
+static int report_failed(const char *command, const struct session_end *end, const char *name)
 {
 	char shown[256];
 
 	agentc_escape(shown, sizeof(shown), name, strlen(name));
 	if (end->error.stage != AGENT_STAGE_EXEC)
-		return cli_fail("run", "%s: %s", shown, end->text);
+		return cli_fail(command, "%s: %s", shown, end->text);
 	if (end->error.err == ENOENT) {
-		cli_fail("run", "%s: command not found", shown);
+		cli_fail(command, "%s: command not found", shown);
 		return CLI_NOT_FOUND;
 	}
-	cli_fail("run", "%s: cannot be executed: %s", shown, strerror(end->error.err));
+	cli_fail(command, "%s: cannot be executed: %s", shown, strerror(end->error.err));
 	return CLI_NOT_EXECUTABLE;
 }
 
-static int report_broken(struct life_vm *vm, const char *text)
+static int report_broken(const char *command, struct life_vm *vm, const char *text)
 {
 	char how[64];
 
-	for (int waited = 0; waited < END_WAIT_MS && !run_is_over(vm); waited += 50)
+	for (int waited = 0; waited < END_WAIT_MS && !report_is_over(vm); waited += 50)
 		poll(NULL, 0, 50);
-	if (!run_is_over(vm))
-		return cli_fail("run", "%s", text);
+	if (!report_is_over(vm))
+		return cli_fail(command, "%s", text);
 	life_vm_ending(vm, how, sizeof(how));
-	cli_fail("run", "the VM ended while the command ran (%s)", how);
+	cli_fail(command, "the VM ended while the command ran (%s)", how);
 	print_tails(vm);
 	return CLI_FAILED;
 }
 
-int run_report_end(struct life_vm *vm, const struct session_end *end, const char *name)
+int report_end(const char *command, struct life_vm *vm, const struct session_end *end,
+	       const char *name)
 {
 	switch (end->how) {
-	case SESSION_EXITED: return report_exit(&end->exit);
-	case SESSION_FAILED: return report_failed(end, name);
-	case SESSION_BROKEN: return report_broken(vm, end->text);
+	case SESSION_EXITED: return report_exit(command, &end->exit);
+	case SESSION_FAILED: return report_failed(command, end, name);
+	case SESSION_BROKEN: return report_broken(command, vm, end->text);
 	case SESSION_SILENT: break;
 	}
-	return cli_fail("run", "the guest's agent does not answer; the VM is killed");
+	return cli_fail(command, "the guest's agent does not answer; the VM is killed");
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* run_report.h - what spore run says about its end: statuses, reasons, times */
-#ifndef SPORE_SUPERVISOR_CLI_RUN_REPORT_H
-#define SPORE_SUPERVISOR_CLI_RUN_REPORT_H
+/* report.h - what a command says about its end: statuses, reasons, times */
+#ifndef SPORE_SUPERVISOR_CLI_REPORT_H
+#define SPORE_SUPERVISOR_CLI_REPORT_H
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -30,12 +30,16 @@ void run_mark(struct run_times *times, enum run_point point);
 void run_report_times(const struct run_times *times, struct life_vm *vm);
 
 /* The guest did not come up: why, and the tail of its console.  Return: the exit status. */
-int run_report_boot(struct life_vm *vm, enum life_event event, uint64_t limit_ms);
+int report_boot(const char *command, struct life_vm *vm, enum life_event event, uint64_t limit_ms);
 
-/* How the command ended, as an exit status; says why where it is not the command's own. */
-int run_report_end(struct life_vm *vm, const struct session_end *end, const char *name);
+/*
+ * How the command in the guest ended, as an exit status; says why where it is not the command's own.
+ * @command: ours, such as "run"; @name: the one in the guest
+ */
+int report_end(const char *command, struct life_vm *vm, const struct session_end *end,
+	       const char *name);
 
 /* The VMM's process has ended. */
-bool run_is_over(struct life_vm *vm);
+bool report_is_over(struct life_vm *vm);
 
 #endif
