@@ -36,6 +36,7 @@ struct command {
 	enum opt_order order;
 	size_t config_size; /* of the struct that the options fill; zeroed for run() */
 	int operands_min, operands_max;
+	enum opt_complete operand; /* what the first one is */
 	/* @argv: operands, NULL-ended.  Return: the exit status. */
 	int (*run)(void *config, int argc, char **argv);
 	/* A group: its own commands.  With run() as well, words that name none of them are run()'s. */

@@ -7,9 +7,14 @@
 
 #include <string.h>
 
-static const char *value_kind(const struct opt *o)
+static const char *kind_name(enum opt_complete kind)
 {
-	return o->complete == OPT_FILE ? "files" : o->complete == OPT_IMAGE ? "images" : "none";
+	static const char *const names[] = {[OPT_WORD] = "none",
+					    [OPT_FILE] = "files",
+					    [OPT_IMAGE] = "images",
+					    [OPT_BOX] = "boxes"};
+
+	return names[kind];
 }
 
 static void put_words(const struct command *cmd)
@@ -27,7 +32,13 @@ static void put_values(const struct command *cmd, const char *path)
 {
 	for (const struct opt *o = cmd->options; o && o->name; o++)
 		if (o->value && o->show == OPT_SHOWN)
-			printf("\t'%s --%s') kind=%s ;;\n", path, o->name, value_kind(o));
+			printf("\t'%s --%s') kind=%s ;;\n", path, o->name, kind_name(o->complete));
+}
+
+static void put_operand(const struct command *cmd, const char *path)
+{
+	if (cmd->operand)
+		printf("\t'%s') kind=%s ;;\n", path, kind_name(cmd->operand));
 }
 
 typedef void put_fn(const struct command *cmd, const char *path);
@@ -71,6 +82,12 @@ static void put_tables(void)
 	puts("_spore_kind() { # COMMAND-PATH OPTION\n\tlocal kind=\n\tcase \"$1 $2\" in");
 	each_command(commands, "", put_values);
 	puts("\tesac\n\tprintf '%s' \"$kind\"\n}\n");
+	puts("_spore_operand() { # COMMAND-PATH WORD\n\tlocal kind=\n"
+	     "\tcase $2 in -*) return ;; esac\n\tcase $1 in");
+	each_command(commands, "", put_operand);
+	puts("\tesac\n\tprintf '%s' \"$kind\"\n}\n");
+	puts("_spore_boxes() { spore ls --json 2>/dev/null | "
+	     "sed -nE 's/^ *\"(id|name)\": \"(.*)\",?$/\\2/p'; }");
 	puts("_spore_images() { spore image ls 2>/dev/null | awk 'NR > 1 { print $1 }'; }\n");
 }
 
@@ -86,8 +103,10 @@ static const char bash_main[] =
 	"\t\tesac\n"
 	"\tdone\n"
 	"\tkind=$(_spore_kind \"$path\" \"$prev\")\n"
+	"\t[ -n \"$kind\" ] || kind=$(_spore_operand \"$path\" \"$cur\")\n"
 	"\tcase $kind in\n"
 	"\tfiles) COMPREPLY=($(compgen -f -- \"$cur\")) ;;\n"
+	"\tboxes) COMPREPLY=($(compgen -W \"$(_spore_boxes)\" -- \"$cur\")) ;;\n"
 	"\timages) COMPREPLY=($(compgen -W \"$(_spore_images)\" -- \"$cur\")) ;;\n"
 	"\tnone) COMPREPLY=() ;;\n"
 	"\t*) COMPREPLY=($(compgen -W \"$(_spore_words \"$path\")\" -- \"$cur\")) ;;\n"
@@ -106,8 +125,10 @@ static const char zsh_main[] =
 	"\t\tesac\n"
 	"\tdone\n"
 	"\tkind=$(_spore_kind \"$where\" \"${words[CURRENT-1]}\")\n"
+	"\t[ -n \"$kind\" ] || kind=$(_spore_operand \"$where\" \"${words[CURRENT]}\")\n"
 	"\tcase $kind in\n"
 	"\tfiles) _files ;;\n"
+	"\tboxes) compadd -- ${(f)\"$(_spore_boxes)\"} ;;\n"
 	"\timages) compadd -- ${(f)\"$(_spore_images)\"} ;;\n"
 	"\tnone) ;;\n"
 	"\t*) compadd -- ${=\"$(_spore_words \"$where\")\"} ;;\n"

@@ -28,7 +28,7 @@ typedef int opt_set_fn(const struct opt *opt, void *field, const char *value, st
 
 enum opt_show { OPT_SHOWN, OPT_HIDDEN };
 
-enum opt_complete { OPT_WORD, OPT_FILE, OPT_IMAGE }; /* what a shell should offer as value */
+enum opt_complete { OPT_WORD, OPT_FILE, OPT_IMAGE, OPT_BOX }; /* what a shell should offer */
 
 struct opt {
 	const char *name;  /* without the dashes; NULL ends the table */

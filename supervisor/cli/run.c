@@ -13,10 +13,9 @@
 #include "base/cleanup.h"
 #include "supervisor/cli/cmd_run.h"
 #include "supervisor/cli/command.h"
+#include "supervisor/cli/copying.h"
 #include "supervisor/cli/report.h"
 #include "supervisor/cli/signals.h"
-#include "supervisor/cli/term.h"
-#include "supervisor/lifecycle/copy.h"
 
 #define GO_ON         -1
 #define STOP_GRACE_MS 5000 /* for the VMM to write its timings */
@@ -116,52 +115,26 @@ static int boot(struct run *r)
 
 /* --- copies ------------------------------------------------------------------------------------- */
 
-static void tick(void *arg, uint64_t bytes)
+static int copy_one(struct run *r, const char *text, const char *option, copying_fn *fn)
 {
-	progress_tick(arg, bytes);
-}
-
-static struct copy new_copy(struct run *r, struct progress *progress)
-{
-	const struct run_args *a = r->args;
-
-	return (struct copy){
-		.at = &r->at,
-		.user = a->exec.user,
-		.bytes_max = a->copy_bytes ? a->copy_bytes : COPY_BYTES_MAX,
-		.entries_max = a->copy_entries ? a->copy_entries : COPY_ENTRIES_MAX,
-		.tick = tick,
-		.tick_arg = progress,
-	};
-}
-
-typedef int copy_fn(struct copy *copy, const char *from, const char *to, struct errmsg *why);
-
-static int copy_one(struct run *r, const char *text, const char *option, copy_fn *fn)
-{
-	struct progress progress = progress_begin(option);
-	struct copy copy = new_copy(r, &progress);
+	char title[256];
+	const struct copying copying = {.command = "run",
+					.title = title,
+					.at = &r->at,
+					.user = r->args->exec.user,
+					.bytes_max = r->args->copy_bytes,
+					.entries_max = r->args->copy_entries};
 	struct opt_pair pair;
-	struct errmsg why;
 
 	if (opt_pair(text, &pair))
 		return cli_fail("run", "out of memory");
-	int err = fn(&copy, pair.src, pair.dst, &why);
-	progress_end(&progress);
+	snprintf(title, sizeof(title), "--%s %s: ", option, text);
+	int status = copying_run(&copying, fn, pair.src, pair.dst);
 	free(pair.src);
-	if (signals_fatal())
-		return CLI_INTERRUPTED;
-	if (err)
-		return cli_fail("run", "--%s: %s", option, why.text);
-	if (copy.left_out)
-		fprintf(stderr,
-			"spore run: --%s %s: left out %llu (devices, FIFOs, sockets, links that "
-			"lead outside)\n",
-			option, text, (unsigned long long)copy.left_out);
-	return GO_ON;
+	return status;
 }
 
-static int copy_all(struct run *r, const struct opt_list *list, const char *option, copy_fn *fn)
+static int copy_all(struct run *r, const struct opt_list *list, const char *option, copying_fn *fn)
 {
 	int status = GO_ON;
 

@@ -13,36 +13,14 @@ work=$(mktemp -d /tmp/cli-run-XXXXXX)
 trap 'rm -rf "$work"' EXIT
 mkdir "$work/tmp"
 export TMPDIR=$work/tmp XDG_RUNTIME_DIR=$work/tmp
-failed=0
+. tests/e2e/checks.sh
 
-check() # NAME CONDITION...
-{
-	local name=$1
-	shift
-	if "$@"; then echo "ok $name"; else echo "not ok $name"; failed=1; fi
-}
-
-# one NAME STATUS STDOUT STDERR ARGS...: a run compared whole
-one()
-{
-	local name=$1 want=$2 out=$3 err=$4 status
-	shift 4
-	"$spore" run "$@" >"$work/out" 2>"$work/err"
-	status=$?
-	if [ "$status" = "$want" ] && [ "$(cat "$work/out")" = "$out" ] && [ "$(cat "$work/err")" = "$err" ]; then
-		echo "ok $name"
-	else
-		echo "not ok $name: status $status, out: $(head -c 300 "$work/out"), err: $(head -c 600 "$work/err")"
-		failed=1
-	fi
-}
-
-one streams_and_status 3 hello oops -- sh -c 'echo hello; echo oops >&2; exit 3' </dev/null
-one not_found 127 '' 'spore run: nosuch: command not found' -- nosuch </dev/null
-one not_executable 126 '' 'spore run: /etc/passwd: cannot be executed: Permission denied' -- /etc/passwd </dev/null
-one killed_by_signal 137 '' '' -- sh -c 'kill -9 $$' </dev/null
-one timeout 124 '' "spore run: the command's time ran out" --timeout 1s -- sleep 60 </dev/null
-CALLER=caller one environment 0 "$(printf '1 caller\nroot /')" '' --env A=1 --env CALLER --user root --cwd / -- \
+one streams_and_status 3 hello oops run -- sh -c 'echo hello; echo oops >&2; exit 3' </dev/null
+one not_found 127 '' 'spore run: nosuch: command not found' run -- nosuch </dev/null
+one not_executable 126 '' 'spore run: /etc/passwd: cannot be executed: Permission denied' run -- /etc/passwd </dev/null
+one killed_by_signal 137 '' '' run -- sh -c 'kill -9 $$' </dev/null
+one timeout 124 '' "spore run: the command's time ran out" run --timeout 1s -- sleep 60 </dev/null
+CALLER=caller one environment 0 "$(printf '1 caller\nroot /')" '' run --env A=1 --env CALLER --user root --cwd / -- \
 	sh -c 'echo "$A $CALLER"; echo "$(id -un) $PWD"' </dev/null
 
 # binary stdin, closed stdin, ten thousand arguments, in one guest each
@@ -76,7 +54,7 @@ check copy_left_out [ ! -e "$work/result/fifo" -a ! -L "$work/result/away" -a ! 
 check copy_says_left_out [ "$(cat "$work/err")" = \
 	"spore run: --copy-out /tmp/x:$work/result: left out 3 (devices, FIFOs, sockets, links that lead outside)" ]
 "$spore" run --copy-out "/tmp/none:$work/none" --copy-max 1K -- true </dev/null 2>"$work/err"
-check copy_out_missing [ "$?" = 125 -a "$(cat "$work/err")" = "spore run: --copy-out: /tmp/none: $(sed 's/^.*\/tmp\/none: //' "$work/err")" ]
+check copy_out_missing [ "$?" = 125 -a "$(cat "$work/err")" = "spore run: --copy-out /tmp/none:$work/none: /tmp/none: $(sed 's/^.*\/tmp\/none: //' "$work/err")" ]
 "$spore" run --copy-out "/etc/services:$work/big" --copy-max 1K -- true </dev/null 2>"$work/err"
 check copy_out_too_much [ "$?" = 125 -a ! -e "$work/big" ]
 

@@ -14,29 +14,7 @@ cp build/tests/fake/vmm "$work/vmm" # a path of its own, to count its processes 
 export SPORE_STATE=$work/state SPORE_VMM=$work/vmm FAKE_AGENT=$PWD/build/spore-agent
 export TMPDIR=$work HOME=$work
 trap 'for i in $("$spore" ls -q); do "$spore" rm -f "$i"; done; rm -rf "$work"' EXIT
-failed=0
-
-check() # NAME CONDITION...
-{
-	local name=$1
-	shift
-	if "$@"; then echo "ok $name"; else echo "not ok $name"; failed=1; fi
-}
-
-# one NAME STATUS STDOUT STDERR ARGS...: a command compared whole
-one()
-{
-	local name=$1 want=$2 out=$3 err=$4 status
-	shift 4
-	"$spore" "$@" >"$work/out" 2>"$work/err"
-	status=$?
-	if [ "$status" = "$want" ] && [ "$(cat "$work/out")" = "$out" ] && [ "$(cat "$work/err")" = "$err" ]; then
-		echo "ok $name"
-	else
-		echo "not ok $name: status $status, out: $(head -c 300 "$work/out"), err: $(head -c 600 "$work/err")"
-		failed=1
-	fi
-}
+. tests/e2e/checks.sh
 
 # Files that pass the first look; the fake reads none of them.
 printf '\177ELF%0100d' 0 >"$work/kernel"
@@ -81,6 +59,11 @@ check cp_same cmp -s "$work/a:b" "$work/back"
 one cp_neither 125 '' 'spore cp: one of the two, and not both, is SANDBOX:PATH' cp "$work/a:b" "$work/x"
 one cp_both 125 '' 'spore cp: one of the two, and not both, is SANDBOX:PATH' cp first:/a first:/b
 one cp_no_path 125 '' 'spore cp: first:: no path behind the colon' cp first: "$work/x"
+
+# A shell offers ids and names where a sandbox is wanted, options behind a dash.
+check completion [ "$(PATH=$PWD/build:$PATH bash -c '. <(spore completion bash); COMP_CWORD=2
+	COMP_WORDS=(spore exec ""); _spore; echo "${COMPREPLY[@]}"; COMP_WORDS=(spore exec --tt); _spore; echo "${COMPREPLY[@]}"')" = \
+	"$(printf '%s first\n--tty' "$id")" ]
 
 # --- ls, logs ----------------------------------------------------------------------------------------
 one ls_quiet 0 "$id" '' ls -q

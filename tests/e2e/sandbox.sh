@@ -13,14 +13,7 @@ done
 work=$(mktemp -d /tmp/sandbox-XXXXXX)
 export SPORE_STATE=$work/state
 trap 'for i in $("$spore" ls -q); do "$spore" rm -f "$i"; done; rm -rf "$work"' EXIT
-failed=0
-
-check() # NAME CONDITION...
-{
-	local name=$1
-	shift
-	if "$@"; then echo "ok $name"; else echo "not ok $name"; failed=1; fi
-}
+. tests/e2e/checks.sh
 
 gone() { for _ in $(seq 200); do pgrep -x spore-vmm >/dev/null || return 0; sleep 0.05; done; return 1; }
 
