@@ -33,37 +33,31 @@ static inline uint64_t min64(uint64_t a, uint64_t b)
 /* --- the map ------------------------------------------------------------------------------------ */
 static void cow_mark(struct cow *cow, uint64_t first, uint64_t end, enum cow_state state)
 {
-	struct cow_file *top = cow_top(cow);
-
-	assert(first <= end && end <= top->blocks);
+	assert(first <= end && end <= cow_top(cow)->blocks);
 	for (uint64_t block = first; block < end; block++) {
 		uint64_t page = block / 4 / COW_MAP_PAGE;
-		if (cow_map_get(top->map, block) == state)
+		if (cow_map_get(cow->top.map, block) == state)
 			continue;
-		cow_map_set(top->map, block, state);
-		cow->dirty[page / 64] |= UINT64_C(1) << page % 64;
+		cow_map_set(cow->top.map, block, state);
+		cow->top.dirty[page / 64] |= UINT64_C(1) << page % 64;
+		cow->where[block] = (uint8_t)(state == COW_HERE ? cow->layer_count : WHERE_ZERO);
 	}
 }
 
-static bool cow_holds(struct cow *cow, uint64_t block)
+static bool cow_holds(const struct cow *cow, uint64_t block)
 {
-	return cow_map_get(cow_top(cow)->map, block) == COW_HERE;
+	return cow->where[block] == cow->layer_count;
 }
 
 /* Who has the byte at `off`: a layer's index, SRC_BASE or SRC_ZERO. */
 static int cow_source(const struct cow *cow, uint64_t off)
 {
-	uint64_t block = off / cow->block;
+	uint8_t where = cow->where[off / cow->block];
 
-	for (int i = (int)cow->layer_count - 1; i >= 0; i--) {
-		const struct cow_file *layer = &cow->layer[i];
-		enum cow_state state =
-			block < layer->blocks ? cow_map_get(layer->map, block) : COW_BELOW;
-		if (state == COW_HERE)
-			return i;
-		if (state == COW_ZERO)
-			return SRC_ZERO;
-	}
+	if (where == WHERE_ZERO)
+		return SRC_ZERO;
+	if (where != WHERE_BELOW)
+		return where - 1;
 	return cow->base && off < cow->base->size ? SRC_BASE : SRC_ZERO;
 }
 

@@ -22,8 +22,8 @@ static struct cow *cow_of_flush(struct blk_op *sub)
 static void flush_give_back(struct cow *cow)
 {
 	for (uint64_t i = 0; i < (cow_map_pages(cow_top(cow)) + 63) / 64; i++) {
-		cow->dirty[i] |= cow->flush.staged[i];
-		cow->flush.staged[i] = 0;
+		cow->top.dirty[i] |= cow->top.staged[i];
+		cow->top.staged[i] = 0;
 	}
 }
 
@@ -56,7 +56,7 @@ static void flush_durable(struct blk_op *sub, int err)
 	struct cow *cow = cow_of_flush(sub);
 
 	if (!err)
-		memset(cow->flush.staged, 0, (cow_map_pages(cow_top(cow)) + 63) / 64 * 8);
+		memset(cow->top.staged, 0, (cow_map_pages(cow_top(cow)) + 63) / 64 * 8);
 	flush_end(cow, err);
 }
 
@@ -68,17 +68,17 @@ static void flush_write(struct cow *cow)
 	struct cow_flush *flush = &cow->flush;
 	uint64_t end = cow_map_pages(cow_top(cow));
 
-	while (flush->page < end && !cow_bit(flush->staged, flush->page))
+	while (flush->page < end && !cow_bit(cow->top.staged, flush->page))
 		flush->page++;
 	for (flush->pages = 0; flush->page + flush->pages < end; flush->pages++)
-		if (!cow_bit(flush->staged, flush->page + flush->pages))
+		if (!cow_bit(cow->top.staged, flush->page + flush->pages))
 			break;
 	if (!flush->pages) {
 		flush_submit(cow, BLK_FLUSH, flush_durable);
 		return;
 	}
 	uint64_t off = flush->page * COW_MAP_PAGE, len = flush->pages * COW_MAP_PAGE;
-	flush->iov = (struct iovec){flush->stage + off, (size_t)len};
+	flush->iov = (struct iovec){cow->top.stage + off, (size_t)len};
 	flush->sub.iov = &flush->iov;
 	flush->sub.count = 1;
 	flush->sub.off = COW_HEADER_LEN + off;
@@ -115,12 +115,12 @@ static bool flush_stage(struct cow *cow)
 	bool any = false;
 
 	for (uint64_t page = 0; page < cow_map_pages(top); page++) {
-		if (!cow_bit(cow->dirty, page))
+		if (!cow_bit(cow->top.dirty, page))
 			continue;
 		uint64_t off = page * COW_MAP_PAGE;
-		memcpy(cow->flush.stage + off, top->map + off, COW_MAP_PAGE);
-		cow->flush.staged[page / 64] |= UINT64_C(1) << page % 64;
-		cow->dirty[page / 64] &= ~(UINT64_C(1) << page % 64);
+		memcpy(cow->top.stage + off, cow->top.map + off, COW_MAP_PAGE);
+		cow->top.staged[page / 64] |= UINT64_C(1) << page % 64;
+		cow->top.dirty[page / 64] &= ~(UINT64_C(1) << page % 64);
 		any = true;
 	}
 	return any;

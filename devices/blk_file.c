@@ -213,7 +213,7 @@ int blk_file_create(struct blk_backend **out, int fd, enum blk_file_mode mode, c
 		return err_set(why, err, "image %s: size", name);
 	if (size < BLK_SECTOR)
 		return err_set(why, EINVAL, "image %s is empty", name);
-	err = blk_file_lock(fd, mode, name, why);
+	err = mode == BLK_FILE_LOCKED_LATER ? 0 : blk_file_lock(fd, mode, name, why);
 	if (err)
 		return err;
 	cleanup_close int own = fcntl(fd, F_DUPFD_CLOEXEC, 0);
@@ -226,7 +226,7 @@ int blk_file_create(struct blk_backend **out, int fd, enum blk_file_mode mode, c
 					     .loop = loop,
 					     .size = size / BLK_SECTOR * BLK_SECTOR,
 					     .grain = 4096,
-					     .read_only = mode == BLK_FILE_READ_ONLY};
+					     .read_only = mode != BLK_FILE_READ_WRITE};
 	file->fd = steal_fd(&own);
 	*out = &file->backend;
 	return 0;

@@ -7,7 +7,11 @@
 
 #include "devices/blk.h"
 
-enum blk_file_mode { BLK_FILE_READ_ONLY, BLK_FILE_READ_WRITE };
+enum blk_file_mode {
+	BLK_FILE_READ_ONLY,
+	BLK_FILE_READ_WRITE,
+	BLK_FILE_LOCKED_LATER, /* read-only; blk_file_lock() is the caller's to call */
+};
 
 /*
  * blk_file_lock() - say on the file that this VM reads or writes it, as an open-file-description lock

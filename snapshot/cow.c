@@ -4,12 +4,18 @@
 #include <endian.h>
 #include <errno.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/bytes.h"
 #include "base/cleanup.h"
 #include "base/crc32c.h"
+
+struct mapping {
+	uint8_t *bytes;
+	size_t len;
+};
 
 static uint64_t round_up(uint64_t val, uint64_t to)
 {
@@ -172,4 +178,51 @@ int cow_read_map(int fd, const struct cow_layer *layer, uint8_t *map, struct err
 	if (layer->sealed && crc32c(map, layer->map_len) != layer->map_crc)
 		return err_set(why, EBADMSG, "disk layer's map does not match its checksum");
 	return 0;
+}
+
+int cow_data_sync(int fd, struct errmsg *why)
+{
+	return fdatasync(fd) ? err_set(why, errno, "disk layer: sync") : 0;
+}
+
+static int write_header(int fd, const struct cow_layer *layer, struct errmsg *why)
+{
+	struct cow_header header;
+
+	cow_encode(layer, &header);
+	ssize_t n = pwrite(fd, &header, sizeof(header), 0);
+	if (n != sizeof(header))
+		return err_set(why, n < 0 ? errno : EIO, "disk layer: write header");
+	return 0;
+}
+
+static void unmap(const struct mapping *m)
+{
+	if (m->bytes)
+		munmap(m->bytes, m->len);
+}
+
+int cow_seal(int fd, struct errmsg *why)
+{
+	struct cow_layer layer;
+
+	int err = cow_open(fd, &layer, why);
+	if (err || layer.sealed)
+		return err;
+	__attribute__((cleanup(unmap))) struct mapping map = {.len = layer.map_len};
+	map.bytes = mmap(NULL, map.len, PROT_READ | PROT_WRITE,
+			 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (map.bytes == MAP_FAILED) {
+		map.bytes = NULL;
+		return err_set(why, ENOMEM, "disk layer: map");
+	}
+	err = cow_read_map(fd, &layer, map.bytes, why);
+	if (!err)
+		err = cow_data_sync(fd, why); /* data and map, before the header vouches for them */
+	if (err)
+		return err;
+	layer.sealed = true;
+	layer.map_crc = crc32c(map.bytes, map.len);
+	err = write_header(fd, &layer, why);
+	return err ? err : cow_data_sync(fd, why);
 }

@@ -46,6 +46,17 @@ int cow_open(int fd, struct cow_layer *layer, struct errmsg *why);
 /* Reads the map into `map` (layer->map_len bytes, zero before) and checks it.  Return: 0, -EBADMSG, -errno. */
 int cow_read_map(int fd, const struct cow_layer *layer, uint8_t *map, struct errmsg *why);
 
+/* Makes the data of a layer durable.  Return: 0, -errno. */
+int cow_data_sync(int fd, struct errmsg *why);
+
+/*
+ * cow_seal() - close a layer for good: its map as it stands in the file, checked, then the header that says so
+ * Nobody writes to the file meanwhile.  Durable when it returns 0; killed at any moment, the layer is sealed or
+ * as it was: what changes of the header lies in its first 512 bytes, which reach the disk whole.
+ * Return: 0, also when it is sealed already; -EBADMSG; -errno.
+ */
+int cow_seal(int fd, struct errmsg *why) __attribute__((warn_unused_result));
+
 static inline enum cow_state cow_map_get(const uint8_t *map, uint64_t block)
 {
 	return (enum cow_state)(map[block / 4] >> (block % 4 * 2) & 3);
