@@ -57,6 +57,17 @@ int cow_data_sync(int fd, struct errmsg *why);
  */
 int cow_seal(int fd, struct errmsg *why) __attribute__((warn_unused_result));
 
+/*
+ * cow_compact() - make one sealed layer that reads the same as several
+ * @out_fd: an empty file that nobody else has open; a name of its own only when this has returned 0
+ * @layer_fd: @count sealed layers, bottom to top, each made on the one before; only read
+ * It lies on what the lowest lies on, and has the identity of the topmost: layers above stay as they are.
+ * Killed at any moment, out_fd is no sealed layer or the whole one.  Memory: 64 bytes a MiB and layer, where
+ * something is.  Return: 0; -EBADMSG a layer is damaged, not sealed, or in the wrong place; -errno.
+ */
+int cow_compact(int out_fd, const int layer_fd[], unsigned count, struct errmsg *why)
+	__attribute__((warn_unused_result));
+
 static inline enum cow_state cow_map_get(const uint8_t *map, uint64_t block)
 {
 	return (enum cow_state)(map[block / 4] >> (block % 4 * 2) & 3);

@@ -5,10 +5,12 @@
 #include <stddef.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -331,6 +333,102 @@ static void blk_cow_next__wrong_layer__refused(void **state)
 		     "disk disk: disk layer is cut short: Bad message");
 }
 
+/* Any stretch of sealed layers in one: the disk reads the same, from below it and from above. */
+static void cow_compact__any_stretch__reads_the_same(void **state)
+{
+	struct rig *t = *state;
+	struct errmsg why = {""};
+	struct rig view;
+
+	for (unsigned i = 0; i < 8; i++) {
+		some_writes(t, 12);
+		push(t);
+		seal(t);
+	}
+	some_writes(t, 6);
+	request(t, t->disk, BLK_FLUSH, 0, NULL, 0);
+	blk_destroy(t->disk);
+	for (unsigned first = 0; first < 8; first++)
+		for (unsigned end = first + 1; end <= 8; end++) {
+			int one = memfd_create("one", MFD_CLOEXEC);
+			if (cow_compact(one, t->fd + first, end - first, &why))
+				fail_msg("%s", why.text);
+			view = *t;
+			view.layers = t->layers - (end - first) + 1;
+			view.fd[first] = one;
+			memmove(&view.fd[first + 1], &t->fd[end],
+				(t->layers - end) * sizeof(view.fd[0]));
+			t->disk = open_stack(&view, view.layers, view.fd[view.layers - 1]);
+			expect(t, t->disk, t->model);
+			blk_destroy(t->disk);
+			close(one);
+		}
+	t->disk = open_stack(t, t->layers, t->fd[t->layers - 1]);
+}
+
+static void cow_compact__not_a_stack__refused(void **state)
+{
+	struct rig *t = *state;
+	struct errmsg why;
+	int out = memfd_create("one", MFD_CLOEXEC);
+
+	some_writes(t, 4);
+	push(t);
+	assert_int_equal(cow_compact(out, t->fd, 1, &why), -EBADMSG);
+	assert_string_equal(why.text, "compact: layer 0 is not sealed: Bad message");
+	seal(t);
+	push(t);
+	seal(t);
+	const int swapped[] = {t->fd[1], t->fd[0]};
+	assert_int_equal(cow_compact(out, swapped, 2, &why), -EBADMSG);
+	assert_string_equal(why.text, "compact: layer 1 was made on another layer: Bad message");
+	assert_int_equal(cow_compact(out, t->fd, 0, &why), -EINVAL);
+	assert_int_equal(cow_compact(out, t->fd, 2, &why), 0);
+	close(out);
+}
+
+/* Killed in the middle, again and again: what lies there is no sealed layer, or the whole one. */
+static void cow_compact__killed_anywhere__whole_or_refused(void **state)
+{
+	struct rig *t = *state;
+	struct errmsg why = {""};
+	unsigned whole = 0, cut = 0;
+
+	for (unsigned i = 0; i < 4; i++) {
+		some_writes(t, 20);
+		push(t);
+		seal(t);
+	}
+	for (unsigned i = 0; i < 60; i++) {
+		int one = memfd_create("one", MFD_CLOEXEC);
+		pid_t pid = fork();
+		assert_true(pid >= 0);
+		if (pid == 0)
+			_exit(cow_compact(one, t->fd, 4, &why) ? 1 : 0);
+		usleep((useconds_t)(rnd(t) % 1500));
+		kill(pid, SIGKILL);
+		assert_int_equal(waitpid(pid, NULL, 0), pid);
+		struct cow_layer layer;
+		if (cow_open(one, &layer, &why) || !layer.sealed) {
+			cut++;
+		} else {
+			struct rig view = *t;
+			uint8_t *was = malloc(SIZE);
+			request(t, t->disk, BLK_READ, 0, was, SIZE); /* the top is empty */
+			view.fd[0] = one;
+			view.fd[1] = format(4, 200, SIZE);
+			struct blk_backend *disk = open_stack(&view, 2, view.fd[1]);
+			expect(t, disk, was);
+			blk_destroy(disk);
+			close(view.fd[1]);
+			free(was);
+			whole++;
+		}
+		close(one);
+	}
+	print_message("%u whole, %u cut\n", whole, cut);
+}
+
 /* The VM ended between push and seal: a later hand seals what is in the file. */
 static void cow_seal__after_the_vm_is_gone__stack_opens(void **state)
 {
@@ -359,6 +457,9 @@ int main(void)
 		T(blk_cow_push__sealed_layer__nobody_writes_to_it_again),
 		T(blk_cow_push__below_not_sealed_yet__busy),
 		T(blk_cow_next__wrong_layer__refused),
+		T(cow_compact__any_stretch__reads_the_same),
+		T(cow_compact__not_a_stack__refused),
+		T(cow_compact__killed_anywhere__whole_or_refused),
 		T(cow_seal__after_the_vm_is_gone__stack_opens),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
