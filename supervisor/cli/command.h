@@ -57,6 +57,7 @@ int cmd_image_build(void *config, int argc, char **argv);
 int cmd_image_import(void *config, int argc, char **argv);
 int cmd_image_rm(void *config, int argc, char **argv);
 int cmd_image_pack(void *config, int argc, char **argv);
+int cmd_disk_inspect(void *config, int argc, char **argv);
 int cmd_completion(void *config, int argc, char **argv);
 int cmd_help(void *config, int argc, char **argv);
 int cmd_version(void *config, int argc, char **argv);

@@ -2,6 +2,7 @@
 /* All commands of spore, in the order in which help shows them. */
 #include "supervisor/cli/command.h"
 
+#include "supervisor/cli/cmd_disk.h"
 #include "supervisor/cli/cmd_image.h"
 #include "supervisor/cli/cmd_run.h"
 #include "supervisor/cli/cmd_sandbox.h"
@@ -43,6 +44,14 @@ static const struct opt image_import_options[] = {
 	 .help = "put it in the place of an image with the same name",
 	 .set = opt_set_flag,
 	 .offset = offsetof(struct image_args, replace)},
+	{.name = NULL},
+};
+
+static const struct opt disk_inspect_options[] = {
+	{.name = "json",
+	 .help = "print a JSON array",
+	 .set = opt_set_flag,
+	 .offset = offsetof(struct disk_args, json)},
 	{.name = NULL},
 };
 
@@ -205,6 +214,20 @@ const struct command cmd_snapshot_subs[] = {
 	{.name = NULL},
 };
 
+static const struct command cmd_disk_subs[] = {
+	{.name = "inspect",
+	 .summary = "say what a layer of a disk is, and what is wrong with it",
+	 .synopsis = "[--json] FILE...",
+	 .about = "Exit status: 0, or 1 when a layer is damaged or a file is none.\n",
+	 .options = disk_inspect_options,
+	 .order = OPT_MIX,
+	 .config_size = sizeof(struct disk_args),
+	 .operands_min = 1,
+	 .operands_max = OPERANDS_ANY,
+	 .run = cmd_disk_inspect},
+	{.name = NULL},
+};
+
 const struct command commands[] = {
 	{.name = "run",
 	 .summary = "run a command in a new microVM and throw the VM away",
@@ -334,6 +357,10 @@ const struct command commands[] = {
 	 .summary = "inspect, verify, compact and move the files of snapshots",
 	 .synopsis = "COMMAND",
 	 .sub = cmd_snapshot_subs},
+	{.name = "disk",
+	 .summary = "look into the layers of a disk",
+	 .synopsis = "COMMAND",
+	 .sub = cmd_disk_subs},
 	{.name = "doctor",
 	 .summary = "say what this machine can do, and what is lost where it cannot",
 	 .synopsis = "[--json]",
