@@ -126,11 +126,6 @@ static struct vq *vblk_vq(struct vblk *blk)
 	return &blk->dev.queue[0];
 }
 
-static unsigned vblk_in_flight(const struct vblk *blk)
-{
-	return VBLK_INFLIGHT_MAX - blk->free_count;
-}
-
 static uint64_t data_out(const struct vblk_req *req)
 {
 	return req->vq.readable_bytes - sizeof(struct blk_hdr);
@@ -419,7 +414,7 @@ static void vblk_drain(struct dev *dev)
 
 	assert(loop_here(dev->loop));
 	loop_cancel(dev->loop, &blk->due.op);
-	while (vblk_in_flight(blk) || blk->turn_end.queued || blk->due.op.busy)
+	while (blk->free_count < VBLK_INFLIGHT_MAX || blk->turn_end.queued || blk->due.op.busy)
 		VERIFY(loop_step(dev->loop, LOOP_WAIT) == 0);
 }
 
@@ -494,6 +489,11 @@ int vblk_set_backend(struct dev *dev, struct blk_backend *backend, struct blk_ba
 	if (blk->more && vblk_serves(blk))
 		vblk_serve(blk);
 	return 0;
+}
+
+struct blk_backend *vblk_backend(const struct dev *dev)
+{
+	return vblk_of_const(dev)->backend;
 }
 
 /* --- snapshot ----------------------------------------------------------------------------------- */

@@ -50,4 +50,7 @@ bool vblk_is_read_only(const struct dev *dev);
 int vblk_set_backend(struct dev *dev, struct blk_backend *backend, struct blk_backend **old,
 		     struct errmsg *why) __attribute__((warn_unused_result));
 
+/* What is behind it, the device's, or NULL.  io, or ctl while nobody exchanges it. */
+struct blk_backend *vblk_backend(const struct dev *dev);
+
 #endif

@@ -22,7 +22,7 @@ KVM_OBJ_ctl_test := $(B)/obj/base/ctlsock.o $(B)/obj/base/err.o
 $(B)/tests/kvm/ctl_test: $(KVM_OBJ_ctl_test) | $(B)/spore-vmm
 
 # These look at parts that the library does not show.
-$(B)/tests/kvm/state_test: $(B)/tests/kvm/%: tests/kvm/%.c $(CORE_LIB) $(GUESTS)
+$(B)/tests/kvm/state_test $(B)/tests/kvm/device_state_test: $(B)/tests/kvm/%: tests/kvm/%.c $(CORE_LIB) $(GUESTS)
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS_ALL) -DGUEST_DIR='"$(B)/tests/kvm/guest"' -o $@ $< $(CORE_LIB) -lcmocka $(VMM_LIBS) -ljansson
 
