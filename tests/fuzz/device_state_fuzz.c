@@ -59,12 +59,57 @@ static void fill_rings(struct vd_rig *r)
 		}
 }
 
-static void patch(struct snap_out *out, size_t from, const uint8_t *data, size_t len)
+/* A running device's sections and the memory that goes with them, made once. */
+struct parent {
+	uint8_t *mem;
+	uint8_t sections[1024];
+	size_t len;
+};
+
+static const struct parent *parent(unsigned kind)
 {
-	for (size_t i = 0; i + 3 <= len && i < 3u * PATCHES_MAX; i += 3) {
-		size_t at = from + (data[i] | (size_t)data[i + 1] << 8) % (out->len - from);
-		out->buf[at] = data[i + 2];
-	}
+	static struct parent made[KINDS];
+	struct parent *p = &made[kind];
+	struct snap_out out;
+	struct vd_rig a;
+
+	if (p->mem)
+		return p;
+	make(&a, kind);
+	vd_start(&a.vd, a.mmio, a.dev->offered, a.dev->ops->queue_count, 16);
+	mmio_quiesce(a.mmio);
+	fill_rings(&a);
+	VERIFY(snap_out_init(&out) == 0);
+	size_t from = out.len;
+	mmio_save(a.mmio, &out, 0);
+	p->len = out.len - from;
+	VERIFY(p->len <= sizeof(p->sections));
+	memcpy(p->sections, out.buf + from, p->len);
+	p->mem = malloc(MEM);
+	VERIFY(p->mem);
+	memcpy(p->mem, a.vd.mem, MEM);
+	snap_out_free(&out);
+	vd_rig_deinit(&a);
+	return p;
+}
+
+static void patch(uint8_t *sections, size_t size, const uint8_t *data, size_t len)
+{
+	for (size_t i = 0; i + 3 <= len && i < 3u * PATCHES_MAX; i += 3)
+		sections[(data[i] | (size_t)data[i + 1] << 8) % size] = data[i + 2];
+}
+
+/* The device's sections, by the tags and lengths that mmio_save() gives them. */
+static void put_sections(struct snap_out *out, const struct dev *dev, const uint8_t *sections,
+			 size_t len)
+{
+	size_t own = len - sizeof(struct snap_mmio);
+
+	memcpy(snap_put(out, SNAP_MMIO, SNAP_DEV_VERSION, 0, sizeof(struct snap_mmio)), sections,
+	       sizeof(struct snap_mmio));
+	if (own)
+		memcpy(snap_put(out, dev->ops->snap_tag, SNAP_DEV_VERSION, 0, own),
+		       sections + sizeof(struct snap_mmio), own);
 }
 
 static void save_again(const struct vd_rig *r, const uint8_t *sections, size_t len)
@@ -80,30 +125,30 @@ static void save_again(const struct vd_rig *r, const uint8_t *sections, size_t l
 
 static void virtio(unsigned kind, const uint8_t *data, size_t len)
 {
-	struct vd_rig a, b;
+	const struct parent *p = parent(kind);
+	uint8_t sections[sizeof(p->sections)];
 	struct snap_out out;
 	struct snap_in in;
+	struct vd_rig b;
 
-	make(&a, kind);
-	vd_start(&a.vd, a.mmio, a.dev->offered, a.dev->ops->queue_count, 16);
-	mmio_quiesce(a.mmio);
-	fill_rings(&a);
+	memcpy(sections, p->sections, p->len);
+	patch(sections, p->len, data, len);
+	make(&b, kind);
+	memcpy(b.vd.mem, p->mem, VD_QUEUE_AREA);
+	for (unsigned q = 1; q < b.dev->ops->queue_count; q++) {
+		size_t at = q * (VD_QUEUE_AREA + VQ_SIZE_MAX * 16u * VD_SEG_MAX);
+		memcpy(b.vd.mem + at, p->mem + at, VD_QUEUE_AREA);
+	}
 	VERIFY(snap_out_init(&out) == 0);
-	size_t from = out.len;
-	mmio_save(a.mmio, &out, 0);
-	patch(&out, from, data, len);
-	size_t sections = out.len - from;
+	put_sections(&out, b.dev, sections, p->len);
 	VERIFY(snap_out_finish(&out, NULL) == 0);
 	VERIFY(snap_in_open(&in, out.buf, out.len, NULL) == 0);
-	make(&b, kind);
-	memcpy(b.vd.mem, a.vd.mem, MEM);
 	if (mmio_load(b.mmio, &in, 0, NULL) == 0) {
-		save_again(&b, out.buf + from, sections);
+		save_again(&b, sections, p->len);
 		mmio_unquiesce(b.mmio);
 		vd_turns(&b, TURNS);
 	}
 	snap_out_free(&out);
-	vd_rig_deinit(&a);
 	vd_rig_deinit(&b);
 }
 
