@@ -247,33 +247,44 @@ static int capture_check(const struct vmm *m, const struct vmm_capture_cfg *cfg,
 	return 0;
 }
 
-/* With the guest standing still. */
-static int capture_now(struct vmm *m, const struct vmm_capture_cfg *cfg, struct gather *g,
-		       struct errmsg *why)
+/* What a capture works with. */
+struct shot {
+	const struct vmm_capture_cfg *cfg;
+	struct gather gather;
+	struct layers layers;
+	bool pushed; /* the disks are on their fresh layers */
+	uint64_t pause_ns;
+};
+
+/* With the guest standing still.  The disks last: what can fail is done then. */
+static int capture_now(struct vmm *m, struct shot *shot, struct errmsg *why)
 {
-	int err = devices_push_layers(m, cfg, why);
+	int err = state_save(m, &m->capture->state, why);
+
 	if (!err)
-		err = state_save(m, &m->capture->state, why);
+		err = m->capture->spare ? enter_spare(m, why)
+					: gather_pages(&shot->gather, m, shot->cfg->flags, why);
 	if (err)
 		return err;
-	return m->capture->spare ? enter_spare(m, why) : gather_pages(g, m, cfg->flags, why);
+	layers_push(&shot->layers, m);
+	shot->pushed = true;
+	return 0;
 }
 
-/* Pauses for it, if the machine runs; *pause_ns: how long. */
-static int capture_paused(struct vmm *m, const struct vmm_capture_cfg *cfg, struct gather *g,
-			  uint64_t *pause_ns, struct errmsg *why)
+/* Pauses for it, if the machine runs. */
+static int capture_paused(struct vmm *m, struct shot *shot, struct errmsg *why)
 {
 	bool ran = m->state == VMM_RUNNING;
 	uint64_t begin = clock_now();
 
 	int err = machine_pause(m, why);
 	if (!err)
-		err = capture_now(m, cfg, g, why);
-	if (ran && m->state == VMM_PAUSED && (err || !(cfg->flags & VMM_CAPTURE_STAY))) {
+		err = capture_now(m, shot, why);
+	if (ran && m->state == VMM_PAUSED && (err || !(shot->cfg->flags & VMM_CAPTURE_STAY))) {
 		int run_err = machine_run(m, err ? NULL : why);
 		err = err ? err : run_err;
 	}
-	*pause_ns = ran ? clock_now() - begin : 0;
+	shot->pause_ns = ran ? clock_now() - begin : 0;
 	return err;
 }
 
@@ -315,45 +326,61 @@ static int capture_plan(struct capture *c, struct vmm_captured *out, struct errm
 	return 0;
 }
 
-static int capture_behind(struct vmm *m, struct gather *g, bool rehome, struct errmsg *why)
+/* Behind the running guest. */
+static int capture_behind(struct vmm *m, struct shot *shot, bool rehome, struct errmsg *why)
 {
-	if (rehome)
-		return leave_old_home(m, why);
-	int err = gather_finish(g, m->capture->anon.pages, why);
+	int err = rehome ? leave_old_home(m, why)
+			 : gather_finish(&shot->gather, m->capture->anon.pages, why);
+	if (!err && !rehome)
+		m->capture->diff_fd = steal_fd(&shot->gather.fd);
+	return err ? err : layers_seal(m, why);
+}
+
+static int capture_run(struct vmm *m, struct shot *shot, struct vmm_captured *made,
+		       struct errmsg *why)
+{
+	int err = layers_prepare(&shot->layers, m, shot->cfg, why);
+
+	if (!err && !made->rehomed)
+		err = gather_prepare(&shot->gather, m, shot->cfg->flags, why);
 	if (!err)
-		m->capture->diff_fd = steal_fd(&g->fd);
-	return err;
+		err = capture_paused(m, shot, why);
+	if (!err)
+		err = capture_behind(m, shot, made->rehomed, why);
+	return err ? err : capture_plan(m->capture, made, why);
+}
+
+/* Statuses that promise that nothing has happened may not be used once something has. */
+static int capture_status(int err, const struct shot *shot)
+{
+	bool promise = err == -ENOTSUP || err == -EINVAL || err == -EBADMSG || err == -EBUSY;
+
+	return promise && shot->pushed ? -EIO : err;
 }
 
 int machine_capture(struct vmm *m, const struct vmm_capture_cfg *cfg, struct vmm_captured *out,
 		    struct errmsg *why)
 {
 	struct capture *c = m->capture;
-	struct gather g = {.fd = -1};
+	struct shot shot = {.cfg = cfg, .gather = {.fd = -1}};
 	struct vmm_captured made = {.diff_source = VMM_NO_SOURCE};
 
 	int err = capture_check(m, cfg, why);
-	if (err)
-		return err;
-	err = machine_tidy(m, why);
+	if (!err)
+		err = machine_tidy(m, why);
 	if (err)
 		return err;
 	capture_forget(c);
 	made.rehomed = c->spare != NULL;
 	made.partial = is_partial(c, cfg->flags);
-	if (!made.rehomed)
-		err = gather_prepare(&g, m, cfg->flags, why);
-	if (!err)
-		err = capture_paused(m, cfg, &g, &made.pause_ns, why);
-	if (!err)
-		err = capture_behind(m, &g, made.rehomed, why);
-	if (!err)
-		err = capture_plan(c, &made, why);
-	gather_end(&g);
+	err = capture_run(m, &shot, &made, why);
+	gather_end(&shot.gather);
+	layers_drop(&shot.layers);
 	if (err)
-		return err;
+		return capture_status(err, &shot);
 	made.state = c->state.buf;
 	made.state_len = c->state.len;
+	made.pause_ns = shot.pause_ns;
 	made.sequence = ++c->sequence;
 	c->settled = false;
 	*out = made;

@@ -3,8 +3,10 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/cleanup.h"
 #include "devices/vblk.h"
 #include "devices/vsock.h"
 #include "vmm/drive.h"
@@ -24,6 +26,7 @@ static int connect_disk(struct vmm *m, unsigned index, const struct vmm_disk *di
 		return err_wrap(why, err, "drive %s", dev->id);
 	}
 	blk_destroy(old);
+	m->layered[index] = disk->layer_count ? backend : NULL;
 	return 0;
 }
 
@@ -51,8 +54,93 @@ int devices_connect(struct vmm *m, const struct vmm_load_cfg *cfg, struct errmsg
 	return err ? err : connect_vsock(m, cfg->vsock_listen_fd, why);
 }
 
-int devices_push_layers(struct vmm *m, const struct vmm_capture_cfg *cfg, struct errmsg *why)
+/* --- the layers of a capture -------------------------------------------------------------------- */
+
+/* An empty file becomes a layer on the disk's present top; any other is looked at by who takes it. */
+static int layer_format(int fd, const struct blk_backend *disk, struct errmsg *why)
 {
-	(void)m;
-	return cfg->layer_count ? err_set(why, EINVAL, "no layers yet") : 0;
+	uint8_t id[BLK_COW_LAYERS_MAX][COW_ID_LEN];
+	unsigned count = blk_cow_layer_ids(disk, id, BLK_COW_LAYERS_MAX);
+	struct stat st;
+
+	if (fstat(fd, &st))
+		return err_set(why, errno, "fresh layer");
+	return st.st_size ? 0 : drive_format_layer(fd, disk->size, id[count - 1], why);
+}
+
+static int layer_prepare(struct blk_cow_next **next, struct blk_backend *disk, int fd, int below_fd,
+			 struct errmsg *why)
+{
+	int err = blk_cow_seal_finish(disk, why);
+	if (!err)
+		err = layer_format(fd, disk, why);
+	return err ? err : blk_cow_next_create(next, disk, fd, below_fd, why);
+}
+
+int layers_prepare(struct layers *layers, struct vmm *m, const struct vmm_capture_cfg *cfg,
+		   struct errmsg *why)
+{
+	unsigned want = 0;
+	int err = 0;
+
+	for (unsigned i = 0; i < m->drive_count; i++)
+		want += m->layered[i] != NULL;
+	if (cfg->layer_count != want)
+		return err_set(why, EINVAL, "%u fresh layers for a machine with %u layered disks",
+			       cfg->layer_count, want);
+	for (unsigned i = 0; !err && i < m->drive_count; i++) {
+		if (!m->layered[i])
+			continue;
+		unsigned n = layers->count;
+		err = layer_prepare(&layers->next[n], m->layered[i], cfg->layer_fd[n],
+				    cfg->below_fd[n], why);
+		if (err)
+			return err_wrap(why, err, "drive %s", mmio_dev(m->dev[i])->id);
+		layers->count++;
+	}
+	return err;
+}
+
+struct push {
+	struct layers *layers;
+	struct vmm *m;
+};
+
+static void push_all(void *arg)
+{
+	struct push *push = arg;
+	unsigned n = 0;
+
+	for (unsigned i = 0; i < push->m->drive_count; i++) {
+		if (!push->m->layered[i])
+			continue;
+		struct blk_cow_next *next = steal_ptr(&push->layers->next[n]);
+		VERIFY(blk_cow_push(push->m->layered[i], next) == 0);
+		n++;
+	}
+}
+
+void layers_push(struct layers *layers, struct vmm *m)
+{
+	struct push push = {layers, m};
+
+	if (layers->count)
+		loop_call(m->loop, push_all, &push);
+}
+
+int layers_seal(struct vmm *m, struct errmsg *why)
+{
+	for (unsigned i = 0; i < m->drive_count; i++) {
+		int err = m->layered[i] ? blk_cow_seal_finish(m->layered[i], why) : 0;
+		if (err)
+			return err_wrap(why, err, "drive %s", mmio_dev(m->dev[i])->id);
+	}
+	return 0;
+}
+
+void layers_drop(struct layers *layers)
+{
+	for (unsigned i = 0; i < layers->count; i++)
+		blk_cow_next_destroy(layers->next[i]);
+	layers->count = 0;
 }

@@ -152,14 +152,17 @@ static int on_capture(struct ctl *ctl, struct ctl_msg *msg, struct reply *reply,
 	struct vmm_capture_cfg cfg = {.size = sizeof(cfg)};
 
 	memcpy(&asked, msg->body, sizeof(asked));
-	if (asked.rsvd || msg->fd_count > VMM_DRIVES_MAX)
+	if (asked.rsvd || msg->fd_count > 2 * VMM_DRIVES_MAX || msg->fd_count % 2)
 		return err_set(why, EINVAL, "capture: bad request");
 	cfg.flags = (asked.flags & CTL_CAPTURE_STAY ? VMM_CAPTURE_STAY : 0) |
 		    (asked.flags & CTL_CAPTURE_LAST ? VMM_CAPTURE_SINCE : 0);
 	if (asked.flags & ~(CTL_CAPTURE_STAY | CTL_CAPTURE_LAST))
 		return err_set(why, EINVAL, "capture: unknown flags 0x%x", asked.flags);
-	cfg.layer_count = msg->fd_count;
-	memcpy(cfg.layer_fd, msg->fd, msg->fd_count * sizeof(msg->fd[0]));
+	cfg.layer_count = msg->fd_count / 2;
+	for (uint32_t i = 0; i < cfg.layer_count; i++) {
+		cfg.layer_fd[i] = msg->fd[2 * i];
+		cfg.below_fd[i] = msg->fd[2 * i + 1];
+	}
 	int err = vmm_capture(ctl->vmm, &cfg, &got, error_of(why));
 	return err ? err : capture_reply(&got, reply, why);
 }

@@ -207,6 +207,7 @@ static int devices_drive(struct vmm *m, const struct vmm_drive *drive,
 		blk_destroy(cfg.backend);
 		return err_wrap(why, err, "drive %s", drive->id);
 	}
+	m->layered[m->dev_count] = drive->overlay_fd >= 0 ? cfg.backend : NULL;
 	return devices_attach(m, dev, why);
 }
 

@@ -29,21 +29,25 @@ static int drive_image_id(int fd, uint8_t id[COW_ID_LEN], struct errmsg *why)
 	return 0;
 }
 
+int drive_format_layer(int fd, uint64_t size, const uint8_t below_id[COW_ID_LEN],
+		       struct errmsg *why)
+{
+	struct cow_layer layer = {.size = size, .below_size = size, .block_size = DRIVE_BLOCK};
+
+	memcpy(layer.below_id, below_id, COW_ID_LEN);
+	if (getrandom(layer.layer_id, COW_ID_LEN, 0) != COW_ID_LEN)
+		return err_set(why, EIO, "overlay: getrandom");
+	return cow_format(fd, &layer, why);
+}
+
 /* Makes a layer of an empty file; any other is left alone. */
 static int drive_format_if_empty(const struct blk_cow_cfg *cfg, int fd, struct errmsg *why)
 {
 	struct stat st;
-	struct cow_layer layer = {
-		.size = cfg->base->size, .below_size = cfg->base->size, .block_size = DRIVE_BLOCK};
 
 	if (fstat(fd, &st))
 		return err_set(why, errno, "overlay");
-	if (st.st_size)
-		return 0;
-	memcpy(layer.below_id, cfg->base_id, COW_ID_LEN);
-	if (getrandom(layer.layer_id, COW_ID_LEN, 0) != COW_ID_LEN)
-		return err_set(why, EIO, "overlay: getrandom");
-	return cow_format(fd, &layer, why);
+	return st.st_size ? 0 : drive_format_layer(fd, cfg->base->size, cfg->base_id, why);
 }
 
 /* Layers over an image, bottom to top; owns `base` from success on. */

@@ -6,6 +6,7 @@
 #include "base/err.h"
 #include "base/loop.h"
 #include "devices/blk.h"
+#include "snapshot/cow.h"
 #include "vmm/libvmm.h"
 
 /*
@@ -23,5 +24,9 @@ int drive_open(struct blk_backend **out, const struct vmm_drive *drive, struct l
  */
 int drive_stack(struct blk_backend **out, const char *id, const struct vmm_disk *disk,
 		bool read_only, struct loop *loop, struct errmsg *why);
+
+/* Makes an empty layer of a file, on what has that id.  Return: 0, -errno. */
+int drive_format_layer(int fd, uint64_t size, const uint8_t below_id[COW_ID_LEN],
+		       struct errmsg *why);
 
 #endif

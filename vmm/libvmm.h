@@ -248,9 +248,13 @@ struct vmm_memory {
 struct vmm_capture_cfg {
 	size_t size; /* sizeof */
 	uint32_t flags;
-	/* A fresh layer for each drive that writes to one, in the drives' order (snapshot/cow.h); borrowed. */
+	/*
+	 * For each drive that writes to a layer, in the drives' order; all borrowed:
+	 * layer_fd: a fresh layer, open for reading and writing: an empty file, or one that was made on the present top;
+	 * below_fd: the present top's file, opened for reading only; -1: it stays open for writing until the VM ends.
+	 */
 	uint32_t layer_count;
-	int layer_fd[VMM_DRIVES_MAX];
+	int layer_fd[VMM_DRIVES_MAX], below_fd[VMM_DRIVES_MAX];
 };
 
 /* Everything belongs to the VM and stays as it is until the next vmm_capture() or vmm_destroy(). */
@@ -274,9 +278,11 @@ struct vmm_captured {
 /*
  * vmm_capture() - the machine as it is at one instant
  * The VM is running or paused, and was made capturable or loaded.  The guest notices nothing but the pause.
- * Return: 0; -ENOTSUP, -EINVAL (wrong state, layers that do not fit): nothing has happened; another -errno: the
- * VM runs on and the next capture holds what this one would have; or it has ended, when its memory could not be
- * made immutable.
+ * Disks: the present top layers are sealed in the same instant and durable when it returns, the fresh ones are
+ * written from then on.
+ * Return: 0; -ENOTSUP, -EINVAL, -EBADMSG, -EBUSY (wrong state, layers that do not fit): nothing has happened; another
+ * -errno: the VM runs on, perhaps on the fresh layers already, and the next capture holds what this one would have;
+ * or it has ended, when its memory could not be made immutable.
  */
 VMM_API int vmm_capture(struct vmm *vmm, const struct vmm_capture_cfg *cfg,
 			struct vmm_captured *out, struct vmm_error *why);
@@ -317,7 +323,6 @@ struct vmm_load_cfg {
 	uint32_t disk_count; /* as many as drives */
 	struct vmm_disk disk[VMM_DRIVES_MAX];
 	int vsock_listen_fd; /* or -1 */
-	int net_fd;          /* or -1 */
 };
 
 /*

@@ -57,8 +57,9 @@ struct vmm {
 	struct bus mmio_bus, port_bus;
 	struct mmio *dev[MACHINE_DEV_MAX];
 	unsigned dev_count;
-	unsigned drive_count; /* the first so many of `dev` are disks */
-	struct dev *vsock;    /* or NULL */
+	unsigned drive_count;                        /* the first so many of `dev` are disks */
+	struct blk_backend *layered[VMM_DRIVES_MAX]; /* those that write to a layer; else NULL */
+	struct dev *vsock;                           /* or NULL */
 	struct ioapic *ioapic;
 	struct serial *serial;
 	struct i8042 *i8042;

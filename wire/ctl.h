@@ -77,7 +77,11 @@ static_assert(offsetof(struct ctl_status, mem_mib) == 16, "ctl_status.mem_mib");
 #define CTL_CAPTURE_STAY 1u /* flags: the VM stays paused; else it runs on */
 #define CTL_CAPTURE_LAST 2u /* the difference to the last settled capture, not to the base */
 
-/* Descriptors: one for each drive that writes to a layer, in the drives' order: an empty layer (snapshot/cow.h). */
+/*
+ * Descriptors: for each drive that writes to a layer, in the drives' order, two: a fresh layer (an empty file, open for
+ * reading and writing), and the present top opened for reading.  They are in use from then on unless the status is
+ * -ENOTSUP, -EINVAL, -EBADMSG or -EBUSY.
+ */
 struct ctl_capture {
 	uint32_t flags; /* CTL_CAPTURE_* */
 	uint32_t rsvd;
@@ -122,7 +126,7 @@ static_assert(sizeof(struct ctl_settle) == 16, "struct ctl_settle");
 /*
  * Descriptors: the state, the runs, `source_count` sources; for each drive its base, then its layers from the bottom
  * to the top, the last open for writing (layers[i] of them; none: the base alone); the listening socket of the vsock
- * when CTL_HAS_VSOCK; a connected network back end when CTL_HAS_NET.
+ * when CTL_HAS_VSOCK.  A network back end is given to the VMM when it is started: each machine has its own.
  */
 struct ctl_load {
 	uint32_t flags; /* CTL_LOAD_* */
@@ -134,7 +138,6 @@ struct ctl_load {
 	uint32_t layers[CTL_DRIVES_MAX];
 };
 #define CTL_HAS_VSOCK 1u
-#define CTL_HAS_NET   2u
 static_assert(sizeof(struct ctl_load) == 64, "struct ctl_load");
 static_assert(offsetof(struct ctl_load, source_count) == 24, "ctl_load.source_count");
 static_assert(offsetof(struct ctl_load, layers) == 32, "ctl_load.layers");

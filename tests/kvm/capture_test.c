@@ -150,7 +150,7 @@ static void capture__of_what_cannot_be__refused(void **state)
 	(void)state;
 	const struct vmm_capture_cfg cap = {.size = sizeof(cap)};
 	const struct vmm_capture_cfg odd = {.size = sizeof(odd), .flags = 1u << 31};
-	struct vmm_load_cfg load = {.size = sizeof(load), .vsock_listen_fd = -1, .net_fd = -1};
+	struct vmm_load_cfg load = {.size = sizeof(load), .vsock_listen_fd = -1};
 	struct vmm_captured got;
 	struct vmm_error why;
 	struct vm vm, shell;
@@ -179,7 +179,7 @@ static void capture__of_what_cannot_be__refused(void **state)
 static void load__into_another_shape__refused(void **state)
 {
 	(void)state;
-	struct vmm_load_cfg load = {.size = sizeof(load), .vsock_listen_fd = -1, .net_fd = -1};
+	struct vmm_load_cfg load = {.size = sizeof(load), .vsock_listen_fd = -1};
 	struct pattern_cfg other[] = {shapes[0], shapes[0]};
 	struct vmm_error why;
 	struct vm vm, shell;

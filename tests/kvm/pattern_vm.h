@@ -103,8 +103,7 @@ static inline void pattern_load(struct vm *vm, const struct vmm_captured *from)
 					 .state = from->state,
 					 .state_len = from->state_len,
 					 .memory = from->memory,
-					 .vsock_listen_fd = -1,
-					 .net_fd = -1};
+					 .vsock_listen_fd = -1};
 	struct vmm_error why;
 
 	if (vmm_load(vm->vmm, &cfg, &why))
