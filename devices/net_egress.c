@@ -8,7 +8,8 @@
 
 enum { ETH_HEAD = 14, IP4_HEAD = 20, IP6_HEAD = 40 };
 enum { ETH_IP4 = 0x0800, ETH_ARP = 0x0806, ETH_IP6 = 0x86dd };
-enum { IP_UDP = 17, IP_ICMP6 = 58 };
+enum { IP_TCP = 6, IP_UDP = 17, IP_ICMP6 = 58 };
+enum { TCP_FLAGS = 13, TCP_ACK = 0x10 };
 enum { PORT_DNS = 53, PORT_DHCP = 67, PORT_DHCP6 = 547 };
 enum { NDP_FIRST = 133, NDP_LAST = 136 }; /* RFC 4861: solicitations and advertisements */
 
@@ -78,6 +79,16 @@ static bool in_block6(const uint8_t *addr, const struct block6 *block)
 	return !rest || ((addr[whole] ^ block->net[whole]) >> (8 - rest)) == 0;
 }
 
+/*
+ * A segment of a connection that was opened from the other side, to a published port: it carries ACK, and one
+ * that opens a connection does not.  passt drops what belongs to no connection of its own.
+ */
+static bool is_answer(const uint8_t *ip, size_t len)
+{
+	return len > IP4_HEAD + TCP_FLAGS && ip[9] == IP_TCP && !(be16(ip + 6) & 0x3fff) &&
+	       ip[IP4_HEAD + TCP_FLAGS] & TCP_ACK;
+}
+
 static bool allows_addr4(const struct net_egress *rule, uint32_t addr)
 {
 	if (in_blocks4(addr, never4, ARRAY_LEN(never4)))
@@ -103,7 +114,8 @@ static bool allows_ip4(const struct net_egress *rule, const uint8_t *ip, size_t 
 		return is_udp_to(ip, len, PORT_DHCP);
 	if (rule->dns && to == rule->dns && is_udp_to(ip, len, PORT_DNS))
 		return true;
-	return allows_addr4(rule, to);
+	return allows_addr4(rule, to) ||
+	       (is_answer(ip, len) && !in_blocks4(to, never4, ARRAY_LEN(never4)));
 }
 
 /* Neighbour discovery, and DHCPv6: to the backend itself. */

@@ -5,6 +5,8 @@
  * Judged by destination address: only what the Internet at large could reach passes, unless private networks
  * are allowed.  Frames that cannot be judged (VLAN tags, IPv4 options, other protocols) stay.  ARP, neighbour
  * discovery and DHCP pass: the backend answers them itself and sends none of it on.
+ * Answers to connections that came in pass, too, told by their ACK flag alone: the backend must be one that
+ * keeps connections and drops what belongs to none, as passt does.
  * Pure; any thread.
  */
 #ifndef SPORE_DEVICES_NET_EGRESS_H

@@ -12,9 +12,12 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-static void check_ip4(const uint8_t *a)
+static void check_ip4(const uint8_t *a, bool answer)
 {
-	VERIFY(a[0] != 0 && a[0] != 10 && a[0] != 127 && a[0] < 224);
+	VERIFY(a[0] != 0 && a[0] != 127 && a[0] < 224);
+	if (answer)
+		return;
+	VERIFY(a[0] != 10);
 	VERIFY(!(a[0] == 192 && a[1] == 168) && !(a[0] == 172 && a[1] / 16 == 1));
 	VERIFY(!(a[0] == 169 && a[1] == 254) && !(a[0] == 100 && a[1] / 64 == 1));
 }
@@ -25,8 +28,9 @@ static void check(const uint8_t *f, size_t len)
 	if (f[12] == 8 && f[13] == 0) {
 		VERIFY(len >= 34);
 		bool dhcp = !memcmp(f + 30, "\xff\xff\xff\xff", 4) && f[23] == 17;
+		bool answer = len > 47 && f[23] == 6 && f[47] & 0x10;
 		if (!dhcp)
-			check_ip4(f + 30);
+			check_ip4(f + 30, answer);
 	} else if (f[12] == 0x86 && f[13] == 0xdd) {
 		VERIFY(len >= 54);
 		const uint8_t *to = f + 38;

@@ -138,6 +138,28 @@ static void egress_services__of_the_backend_only(void **state)
 	assert_false(passes(&strict, ip6("ff02::fb", 17, 0, 5353)));
 }
 
+static void egress_tcp__private__answers_only(void **state)
+{
+	(void)state;
+	for (unsigned flags = 0; flags < 256; flags++) {
+		struct frame f = ip4("10.0.2.2", 6, 40000);
+		f.b[47] = (uint8_t)flags;
+		assert_int_equal(passes(&strict, f), (flags & 0x10) != 0);
+		f.b[21] = 1; /* a fragment: what stands there are no flags */
+		assert_false(passes(&strict, f));
+		f = ip4("127.0.0.1", 6, 40000);
+		f.b[47] = (uint8_t)flags;
+		assert_false(passes(&strict, f));
+		f = ip4("10.0.2.2", 17, 40000);
+		f.b[47] = (uint8_t)flags;
+		assert_false(passes(&strict, f));
+	}
+	struct frame cut = ip4("10.0.2.2", 6, 40000);
+	cut.b[47] = 0x10;
+	assert_false(net_egress_allows(&strict, cut.b, 47));
+	assert_true(net_egress_allows(&strict, cut.b, 48));
+}
+
 static void egress_frames__that_cannot_be_judged__stay(void **state)
 {
 	struct frame f = ip4("8.8.8.8", 6, 80);
@@ -168,6 +190,7 @@ int main(void)
 		cmocka_unit_test(egress_ipv4__by_destination),
 		cmocka_unit_test(egress_ipv6__by_destination),
 		cmocka_unit_test(egress_services__of_the_backend_only),
+		cmocka_unit_test(egress_tcp__private__answers_only),
 		cmocka_unit_test(egress_frames__that_cannot_be_judged__stay),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
