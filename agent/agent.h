@@ -76,4 +76,11 @@ void agent_ring_doorbell(struct agent *agent);
 void init_early(void);
 void init_power(uint32_t mode, uint32_t grace_ms) __attribute__((noreturn));
 
+/*
+ * network_up() - set the first Ethernet interface up as the host says (network.c)
+ * @text: "ADDRESS/BITS,GATEWAY,NAMESERVER", IPv4; also writes /etc/resolv.conf.  IPv6 configures itself.
+ * What cannot be done is said on the console; the guest runs on.
+ */
+void network_up(const char *text);
+
 #endif

@@ -47,6 +47,7 @@ struct boot {
 	const char *root;
 	const char *type;
 	const char *flags;
+	const char *net; /* "ADDRESS/BITS,GATEWAY,NAMESERVER" */
 	bool writable;
 };
 
@@ -105,6 +106,8 @@ static void read_cmdline(struct boot *boot)
 			boot->type = word + 11;
 		else if (strncmp(word, "rootflags=", 10) == 0)
 			boot->flags = word + 10;
+		else if (strncmp(word, "spore.net=", 10) == 0)
+			boot->net = word + 10;
 		else if (strcmp(word, "ro") == 0)
 			boot->writable = false;
 		else if (strcmp(word, "rw") == 0)
@@ -325,6 +328,8 @@ void init_early(void)
 	mount_rest();
 	set_hostname();
 	loopback_up();
+	if (boot.net)
+		network_up(boot.net);
 }
 
 /* --- down ------------------------------------------------------------------------------------- */

@@ -11,8 +11,9 @@ struct run_args {
 	struct machine_args machine;
 	struct exec_args exec;
 	uint64_t copy_bytes, copy_entries; /* --copy-out; 0: the default */
+	const char *net;                   /* NULL: passt where it is to be had */
 	bool timings, verbose;
-	struct opt_list copy_in, copy_out;
+	struct opt_list copy_in, copy_out, publish, net_allow;
 };
 
 struct doctor_args {

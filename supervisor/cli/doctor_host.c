@@ -12,6 +12,7 @@
 
 #include "base/cleanup.h"
 #include "supervisor/image/store.h"
+#include "supervisor/net/passt.h"
 #include "supervisor/lifecycle/files.h"
 
 #define MIB UINT64_C(1048576)
@@ -68,29 +69,15 @@ static void check_cgroup(struct doctor_finding *out)
 		doctor_found(out, DOCTOR_OK, "cgroup v2, delegated: %s", list);
 }
 
-static bool in_path(const char *program)
-{
-	const char *path = getenv("PATH");
-	char full[512];
-
-	for (const char *at = path ? path : "/usr/bin:/bin"; *at;) {
-		size_t len = strcspn(at, ":");
-		snprintf(full, sizeof(full), "%.*s/%s", (int)len, at, program);
-		if (len && !access(full, X_OK))
-			return true;
-		at += len + (at[len] == ':');
-	}
-	return false;
-}
-
 static void check_network(struct doctor_finding *out)
 {
-	bool tun = !access("/dev/net/tun", R_OK | W_OK), passt = in_path("passt");
+	char path[512];
 
-	doctor_found(out, DOCTOR_DEGRADED,
-		     "sandboxes have no network device in this version (here: %s, %s)",
-		     tun ? "/dev/net/tun" : "no access to /dev/net/tun",
-		     passt ? "passt" : "no passt");
+	if (passt_find(path, sizeof(path)))
+		doctor_found(out, DOCTOR_OK, "%s", path);
+	else
+		doctor_found(out, DOCTOR_DEGRADED,
+			     "passt is not installed: guests have no network");
 }
 
 static void check_hugepages(struct doctor_finding *out)

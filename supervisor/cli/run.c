@@ -15,6 +15,7 @@
 #include "supervisor/cli/command.h"
 #include "supervisor/cli/copying.h"
 #include "supervisor/cli/report.h"
+#include "supervisor/cli/run_net.h"
 #include "supervisor/cli/signals.h"
 
 #define GO_ON         -1
@@ -25,6 +26,7 @@ struct run {
 	char **argv;
 	struct env env;
 	struct machine machine;
+	struct run_net net;
 	struct life_vm *vm;
 	struct agentc at;
 	struct run_times times;
@@ -73,6 +75,8 @@ static int check_words(struct run *r, struct errmsg *why)
 		err = check_pairs(&r->args->copy_out, "copy-out", why);
 	if (!err)
 		err = check_sources(&r->args->copy_in, why);
+	if (!err)
+		err = run_net_check(&r->net, r->args, why);
 	return err ? err : exec_check(&r->args->exec, &r->env, why);
 }
 
@@ -95,10 +99,15 @@ static int start(struct run *r)
 	struct life_config cfg = machine_config(&r->machine);
 	struct errmsg why;
 
+	if (run_net_start(&r->net, &why))
+		return fail(&why);
+	cfg.net = run_net_life(&r->net);
+	cfg.args = r->net.fd >= 0 ? NET_CMDLINE : NULL;
 	cfg.timings = r->args->timings;
 	cfg.console_copy_fd = r->args->verbose ? STDERR_FILENO : -1;
 	if (life_vm_start(&r->vm, &cfg, &why))
 		return fail(&why);
+	run_net_started(&r->net);
 	signals_guard(r->vm);
 	r->at = agentc_vsock(life_vm_socket(r->vm));
 	run_mark(&r->times, RUN_STARTED);
@@ -181,6 +190,7 @@ static void clean(struct run *r)
 	if (r->vm && r->args->timings)
 		run_report_times(&r->times, r->vm);
 	life_vm_destroy(r->vm);
+	run_net_end(&r->net);
 	env_free(&r->env);
 }
 
@@ -192,6 +202,7 @@ int cmd_run(void *config, int argc, char **argv)
 	if (!r)
 		return cli_fail("run", "out of memory");
 	r->args = config;
+	r->net.fd = -1;
 	r->argv = argv;
 	run_mark(&r->times, RUN_BEGIN);
 	int status = prepare(r);

@@ -30,6 +30,22 @@ const struct opt run_options[] = {
 	 .help = "files that --copy-out takes at most (default 1000000)",
 	 .set = opt_set_count,
 	 .offset = AT(copy_entries)},
+	{.name = "net",
+	 .value = "passt|none",
+	 .help = "network of the guest (default passt where it is installed, else none)",
+	 .set = opt_set_text,
+	 .offset = AT(net)},
+	{.name = "net-allow",
+	 .value = "private|loopback",
+	 .help = "let the guest reach private networks, or this host's loopback at 10.0.2.2",
+	 .set = opt_set_list,
+	 .offset = AT(net_allow)},
+	{.name = "publish",
+	 .value = "HOST:GUEST[/udp]",
+	 .letter = 'p',
+	 .help = "lead a port of this host's loopback to one of the guest",
+	 .set = opt_set_list,
+	 .offset = AT(publish)},
 	{.name = "timings",
 	 .help = "print the time of every phase to stderr at the end, as JSON",
 	 .set = opt_set_flag,
@@ -45,7 +61,8 @@ const struct opt run_options[] = {
 const char run_about[] =
 	"The command's stdin, stdout and stderr are the caller's; signals reach it.  A second\n"
 	"Ctrl-C within two seconds kills the VM.  Nothing of the sandbox is left afterwards.\n"
-	"There is no network device yet: the guest reaches no network.\n"
+	"The guest reaches public addresses only; private networks and this host's loopback are\n"
+	"closed to it unless --net-allow opens them.\n"
 	"\n"
 	"Exit status: the command's own; 128+N killed by signal N; 124 --timeout ran out;\n"
 	"125 Spore failed or was used wrongly; 126 not executable; 127 not found; 130 Ctrl-C.\n"

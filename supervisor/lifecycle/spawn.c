@@ -17,16 +17,38 @@
 #include <unistd.h>
 
 #include "base/cleanup.h"
+#include "supervisor/lifecycle/child.h"
 #include "supervisor/lifecycle/vm_parts.h"
 #include "wire/agent.h"
 
-#define ARGS_MAX  24
+#define ARGS_MAX  32
 #define LIFT_FROM 64 /* above every fixed number */
 
 struct vmm_args {
-	char listen[12], ready[12], port[12], timings[32], console[12], expire[16];
+	char listen[12], ready[12], port[12], net[12], timings[32], console[12], expire[16];
 	const char *argv[ARGS_MAX];
 };
+
+static const char **net_args(struct vmm_args *a, const char **at, const struct life_net *net)
+{
+	if (net->fd <= 0)
+		return at;
+	snprintf(a->net, sizeof(a->net), "%d", LIFE_FD_NET);
+	*at++ = "--net-fd";
+	*at++ = a->net;
+	*at++ = "--net-filter";
+	if (net->allow_private)
+		*at++ = "--net-private";
+	if (net->dns) {
+		*at++ = "--net-dns";
+		*at++ = net->dns;
+	}
+	if (net->gateway) {
+		*at++ = "--net-gateway";
+		*at++ = net->gateway;
+	}
+	return at;
+}
 
 static void build_args(struct vmm_args *a, const struct life_config *cfg)
 {
@@ -64,6 +86,7 @@ static void build_args(struct vmm_args *a, const struct life_config *cfg)
 		*at++ = "--expire-ms";
 		*at++ = a->expire;
 	}
+	at = net_args(a, at, &cfg->net);
 	*at = NULL;
 	assert(at < a->argv + ARGS_MAX);
 }
@@ -91,16 +114,6 @@ static int place_fds(const struct life_parts *parts, int in, int report)
 	return lifted[LIFE_FD_END];
 }
 
-static void default_signals(void)
-{
-	sigset_t none;
-
-	for (int sig = 1; sig < NSIG; sig++)
-		signal(sig, SIG_DFL);
-	sigemptyset(&none);
-	sigprocmask(SIG_SETMASK, &none, NULL);
-}
-
 /* The number that a later command finds this process by, whatever becomes of the one that starts it. */
 static int say_pid(int fd)
 {
@@ -121,7 +134,7 @@ _Noreturn static void child(const struct vmm_args *args, const struct life_parts
 {
 	int null = open("/dev/null", O_RDWR | O_CLOEXEC), alive = parts->fd[LIFE_FD_ALIVE];
 
-	default_signals();
+	child_default_signals();
 	setsid();
 	if (alive >= 0 ? say_pid(alive) : die_with(parent))
 		_exit(1);

@@ -140,12 +140,15 @@ static int make_parts(struct life_vm *vm, struct life_parts *parts, const struct
 		return err_set(why, errno, "eventfd, memfd");
 	parts->fd[LIFE_FD_READY] = vm->ready_fd;
 	parts->fd[LIFE_FD_TIMINGS] = vm->timings_fd;
+	if (cfg->net.fd > 0)
+		parts->fd[LIFE_FD_NET] = cfg->net.fd;
 	return 0;
 }
 
 static void close_parts(struct life_parts *parts)
 {
 	parts->fd[LIFE_FD_READY] = parts->fd[LIFE_FD_TIMINGS] = -1; /* the VM's own */
+	parts->fd[LIFE_FD_NET] = -1;                                /* the caller's */
 	for (int i = LIFE_FD_CONFIG; i < LIFE_FD_END; i++)
 		cleanup_close_fn(&parts->fd[i]);
 	cleanup_close_fn(&parts->console_write);

@@ -30,6 +30,14 @@
 #define LIFE_MESSAGES_MAX 4096  /* bytes kept of the VMM's stderr */
 #define LIFE_TAIL_LINES   30
 
+/* One network interface behind a connected socket (supervisor/net/passt.h). */
+struct life_net {
+	int fd; /* > 0; the caller's, to be closed once the VMM has started; 0: no interface */
+	bool allow_private;
+	const char *dns;     /* IPv4 address that is open at UDP port 53, or NULL */
+	const char *gateway; /* IPv4 address that is open altogether, or NULL */
+};
+
 /* The folder of a VMM that outlives this process. */
 struct life_home {
 	int fd;             /* borrowed while the VM is open */
@@ -44,6 +52,7 @@ struct life_config {
 	uint32_t cpus;       /* >= 1 */
 	uint64_t memory_mib; /* >= 1 */
 	bool timings;
+	struct life_net net;
 	int console_copy_fd;          /* console bytes go there too; -1: nowhere; not with `home` */
 	const struct life_home *home; /* NULL: none, it ends with this process */
 };

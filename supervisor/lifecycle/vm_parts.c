@@ -45,13 +45,15 @@ static json_t *config_json(const struct life_config *cfg)
 
 	snprintf(args, sizeof(args), "%s%s%s%s", KERNEL_ARGS, cfg->image ? ROOT_ARGS : "",
 		 cfg->args ? " " : "", cfg->args ? cfg->args : "");
-	return json_pack("{s{ss ss ss} s{sI sI} so s{sI ss} s{} so}", "boot-source",
+	json_t *nets = cfg->net.fd > 0 ? json_pack("[{ss}]", "iface_id", "eth0") : json_array();
+
+	return json_pack("{s{ss ss ss} s{sI sI} so so s{sI ss} s{} so}", "boot-source",
 			 "kernel_image_path", cfg->kernel, "initrd_path", cfg->initrd, "boot_args",
 			 args, "machine-config", "vcpu_count", (json_int_t)cfg->cpus,
 			 "mem_size_mib", (json_int_t)cfg->memory_mib, "drives",
-			 cfg->image ? drives_json() : json_array(), "vsock", "guest_cid",
-			 (json_int_t)GUEST_CID, "uds_path", "/dev/null", "entropy", "balloon",
-			 balloon_json());
+			 cfg->image ? drives_json() : json_array(), "network-interfaces", nets,
+			 "vsock", "guest_cid", (json_int_t)GUEST_CID, "uds_path", "/dev/null",
+			 "entropy", "balloon", balloon_json());
 }
 
 int life_config_fd(const struct life_config *cfg, struct errmsg *why)

@@ -5,6 +5,7 @@
 # Each message is compared whole.
 set -u
 cd "$(dirname "$0")/../.."
+export SPORE_NET=none
 spore=$PWD/build/spore
 [ -x "$spore" ] || { echo "build/spore is not built"; exit 77; }
 work=$(mktemp -d)

@@ -5,6 +5,7 @@
 # and with signals while they boot.  Tiny guests, so that any /dev/kvm will do.  Messages are compared whole.
 set -u
 cd "$(dirname "$0")/../.."
+export SPORE_NET=none
 spore=$PWD/build/spore guests=$PWD/build/tests/kvm/guest
 [ -r /dev/kvm ] && [ -w /dev/kvm ] || { echo "skip: no usable /dev/kvm"; exit 77; }
 [ -x "$spore" ] && [ -e "$guests/hello.elf" ] || { echo "skip: make all kvm-build first"; exit 77; }

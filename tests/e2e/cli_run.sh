@@ -5,6 +5,7 @@
 # cli_run.sh - spore run with a real guest: statuses, streams, copies, signals, and that nothing is left.
 set -u
 cd "$(dirname "$0")/../.."
+export SPORE_NET=none
 spore=$PWD/build/spore
 for f in build/guest/vmlinux build/guest/agent.cpio build/guest/base.ext4; do
 	[ -e "$f" ] || { echo "$f is not there: make guest"; exit 77; }
