@@ -12,10 +12,9 @@
 #include "vmm/state.h"
 #include "vmm/vmgenid.h"
 
-struct device_load {
+struct connection {
 	struct vmm *m;
 	const struct vmm_load_cfg *cfg;
-	const struct snap_in *in;
 	struct errmsg *why;
 	int err;
 };
@@ -29,14 +28,25 @@ static int load_check(const struct vmm *m, const struct vmm_load_cfg *cfg, struc
 	return 0;
 }
 
-/* First what the guest knows of them, then what stands behind. */
-static void load_devices(void *arg)
+static void connect_all(void *arg)
 {
-	struct device_load *load = arg;
+	struct connection *to = arg;
+	to->err = devices_connect(to->m, to->cfg, to->why);
+}
 
-	load->err = devices_load(load->m, load->in, load->why);
-	if (!load->err)
-		load->err = devices_connect(load->m, load->cfg, load->why);
+/* First what the guest knows of them, then what stands behind. */
+static int load_devices(struct vmm *m, const struct vmm_load_cfg *cfg, const struct snap_in *in,
+			struct errmsg *why)
+{
+	struct connection to = {.m = m, .cfg = cfg, .why = why};
+
+	int err = devices_load(m, in, why);
+	if (!err)
+		err = vmgenid_load(m, in, why);
+	if (err)
+		return err;
+	loop_call(m->loop, connect_all, &to);
+	return to.err;
 }
 
 static int load_memory(struct vmm *m, const struct vmm_load_cfg *cfg, struct errmsg *why)
@@ -65,19 +75,13 @@ static int load_cpus(struct vmm *m, const struct vmm_load_cfg *cfg, const struct
 /* The clock last, with the vCPUs: what came before took time. */
 static int load_all(struct vmm *m, const struct vmm_load_cfg *cfg, struct errmsg *why)
 {
-	struct device_load devices = {.m = m, .cfg = cfg, .why = why};
 	struct snap_in in;
 
 	int err = snap_in_open(&in, cfg->state, cfg->state_len, why);
 	if (!err)
 		err = load_memory(m, cfg, why);
-	if (err)
-		return err;
-	devices.in = &in;
-	loop_call(m->loop, load_devices, &devices);
-	err = devices.err;
 	if (!err)
-		err = vmgenid_load(m, &in, why);
+		err = load_devices(m, cfg, &in, why);
 	if (!err)
 		err = load_cpus(m, cfg, &in, why);
 	if (!err && (cfg->flags & VMM_LOAD_CLONE))
