@@ -16,23 +16,13 @@
 
 #define PAGE SNAP_PAGE_SIZE
 
-/* What is made ready before the pause beyond what was written by then: the guest goes on meanwhile. */
-#define SLACK_PAGES 256u
-
-/* The pages that a capture copies, on their way into a file. */
-struct gather {
-	int fd;
-	uint8_t *map;
-	uint64_t bytes; /* of the mapping */
-};
-
 int capture_create(struct vmm *m, const struct vmm_config *cfg, struct errmsg *why)
 {
 	struct capture *c = calloc(1, sizeof(*c));
 
 	if (!c)
 		return err_set(why, ENOMEM, "capture");
-	c->diff_fd = c->anon.fd = -1;
+	c->gather.fd = c->gather.first.fd = c->gather.again.fd = -1;
 	m->capture = c;
 	if (snap_out_init(&c->state))
 		return err_set(why, ENOMEM, "capture");
@@ -41,7 +31,7 @@ int capture_create(struct vmm *m, const struct vmm_config *cfg, struct errmsg *w
 		if (!c->give[i])
 			return err_set(why, ENOMEM, "capture");
 	}
-	int err = anon_open(&c->anon, why);
+	int err = gather_create(&c->gather, why);
 	if (!err && dirty_create(&c->dirty, m))
 		err = err_set(why, ENOMEM, "capture");
 	if (!err && !cfg->empty)
@@ -70,12 +60,9 @@ void capture_destroy(struct vmm *m)
 	home_destroy(c->old, m->cpus);
 	snap_plan_free(&c->base);
 	snap_runs_free(&c->out);
-	snap_runs_free(&c->holes);
 	for (unsigned i = 0; i < GM_REGION_MAX; i++)
 		free(c->give[i]);
-	if (c->diff_fd >= 0)
-		close(c->diff_fd);
-	anon_close(&c->anon);
+	gather_destroy(&c->gather);
 	dirty_destroy(&c->dirty);
 	snap_out_free(&c->state);
 	free(c);
@@ -148,92 +135,6 @@ int machine_tidy(struct vmm *m, struct errmsg *why)
 	return err;
 }
 
-/* --- generation 1: what was written is copied --------------------------------------------------------- */
-
-static bool is_partial(const struct capture *c, uint32_t flags)
-{
-	return c->kept && (flags & VMM_CAPTURE_SINCE);
-}
-
-/* What is to be copied: all that differs from the base, or what of it was written since the last kept capture. */
-static int written_pages(struct capture *c, const struct vmm *m, uint32_t flags, struct errmsg *why)
-{
-	int err = anon_scan(&c->anon, m->ram.map, m->ram.size / PAGE, why);
-
-	if (!err && is_partial(c, flags) && dirty_narrow(&c->dirty, &c->anon))
-		err = err_set(why, ENOMEM, "memory of a capture");
-	return err;
-}
-
-/* Before the pause: a file as large as can be, with pages for what is written already. */
-static int gather_prepare(struct gather *g, struct vmm *m, uint32_t flags, struct errmsg *why)
-{
-	struct capture *c = m->capture;
-	uint64_t pages = m->ram.size / PAGE;
-
-	dirty_lost(&c->dirty); /* of the last capture, if nobody said that it is safe */
-	int err = dirty_harvest(&c->dirty, m, why);
-	if (!err)
-		err = written_pages(c, m, flags, why);
-	if (!err)
-		err = anon_reserve(&c->anon, 2 * c->anon.count + SLACK_PAGES);
-	if (err)
-		return err;
-	uint64_t ready = c->anon.pages + c->anon.pages / 16 + SLACK_PAGES;
-	cleanup_close int fd = memfd_create("guest-changes", MFD_CLOEXEC | MFD_ALLOW_SEALING);
-	if (fd < 0 || ftruncate(fd, (off_t)m->ram.size))
-		return err_set(why, errno, "memory of a capture");
-	void *map =
-		mmap(NULL, m->ram.size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, fd, 0);
-	if (map == MAP_FAILED)
-		return err_set(why, errno, "memory of a capture");
-	madvise(map, (ready < pages ? ready : pages) * PAGE, MADV_POPULATE_WRITE);
-	*g = (struct gather){.fd = steal_fd(&fd), .map = map, .bytes = m->ram.size};
-	return 0;
-}
-
-/* In the pause. */
-static int gather_pages(struct gather *g, struct vmm *m, uint32_t flags, struct errmsg *why)
-{
-	struct capture *c = m->capture;
-	const uint8_t *memory = m->ram.map;
-	uint8_t *to = g->map;
-
-	int err = dirty_harvest(&c->dirty, m, why);
-	if (!err)
-		err = written_pages(c, m, flags, why);
-	if (!err && memory_holes(&c->holes, &m->gm))
-		err = err_set(why, ENOMEM, "memory of a capture");
-	for (size_t i = 0; !err && i < c->anon.count; i++) {
-		uint64_t len = c->anon.run[i].count * PAGE;
-		memcpy(to, memory + c->anon.run[i].page * PAGE, len);
-		to += len;
-	}
-	if (!err)
-		dirty_take(&c->dirty);
-	return err;
-}
-
-/* Behind the running guest: as long as its pages, and unchangeable. */
-static int gather_finish(struct gather *g, uint64_t pages, struct errmsg *why)
-{
-	const int seals = F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE | F_SEAL_SEAL;
-
-	munmap(g->map, g->bytes);
-	g->map = NULL;
-	if (ftruncate(g->fd, (off_t)(pages * PAGE)) || fcntl(g->fd, F_ADD_SEALS, seals))
-		return err_set(why, errno, "memory of a capture: seal");
-	return 0;
-}
-
-static void gather_end(struct gather *g)
-{
-	if (g->map)
-		munmap(g->map, g->bytes);
-	if (g->fd >= 0)
-		close(g->fd);
-}
-
 /* --- a capture ------------------------------------------------------------------------------------------ */
 
 static int capture_check(const struct vmm *m, const struct vmm_capture_cfg *cfg, struct errmsg *why)
@@ -250,7 +151,7 @@ static int capture_check(const struct vmm *m, const struct vmm_capture_cfg *cfg,
 /* What a capture works with. */
 struct shot {
 	const struct vmm_capture_cfg *cfg;
-	struct gather gather;
+	enum gather_what what;
 	struct layers layers;
 	bool pushed; /* the disks are on their fresh layers */
 	uint64_t pause_ns;
@@ -263,7 +164,8 @@ static int capture_now(struct vmm *m, struct shot *shot, struct errmsg *why)
 
 	if (!err)
 		err = m->capture->spare ? enter_spare(m, why)
-					: gather_pages(&shot->gather, m, shot->cfg->flags, why);
+					: gather_paused(&m->capture->gather, m, &m->capture->dirty,
+							shot->what, why);
 	if (err)
 		return err;
 	layers_push(&shot->layers, m);
@@ -288,14 +190,6 @@ static int capture_paused(struct vmm *m, struct shot *shot, struct errmsg *why)
 	return err;
 }
 
-static void capture_forget(struct capture *c)
-{
-	c->out.count = c->holes.count = 0;
-	if (c->diff_fd >= 0)
-		close(c->diff_fd);
-	c->diff_fd = -1;
-}
-
 static struct vmm_memory view_of(const struct capture *c, const struct snap_runs *runs,
 				 uint32_t sources)
 {
@@ -312,27 +206,26 @@ static int capture_plan(struct capture *c, struct vmm_captured *out, struct errm
 
 	memcpy(c->view, c->base.fd, count * sizeof(c->view[0]));
 	out->memory = view_of(c, &c->base.runs, count);
-	if (c->diff_fd < 0)
+	if (c->gather.fd < 0)
 		return 0;
-	const struct memory_change change = {
-		.holes = &c->holes, .written = &c->anon, .source = count};
+	const struct memory_change change = {.holes = &c->gather.holes,
+					     .written = &c->gather.first,
+					     .again = &c->gather.again,
+					     .source = count};
 	const struct snap_runs none = {.run = NULL};
 	if (memory_changed(&c->out, out->partial ? &none : &c->base.runs, &change))
 		return err_set(why, ENOMEM, "memory of a capture: its plan");
-	c->view[count] = c->diff_fd;
+	c->view[count] = c->gather.fd;
 	out->diff_source = count;
-	out->diff_pages = c->anon.pages;
+	out->diff_pages = gather_count(&c->gather);
 	out->memory = view_of(c, &c->out, count + 1);
 	return 0;
 }
 
 /* Behind the running guest. */
-static int capture_behind(struct vmm *m, struct shot *shot, bool rehome, struct errmsg *why)
+static int capture_behind(struct vmm *m, bool rehome, struct errmsg *why)
 {
-	int err = rehome ? leave_old_home(m, why)
-			 : gather_finish(&shot->gather, m->capture->anon.pages, why);
-	if (!err && !rehome)
-		m->capture->diff_fd = steal_fd(&shot->gather.fd);
+	int err = rehome ? leave_old_home(m, why) : gather_behind(&m->capture->gather, why);
 	return err ? err : layers_seal(m, why);
 }
 
@@ -342,11 +235,11 @@ static int capture_run(struct vmm *m, struct shot *shot, struct vmm_captured *ma
 	int err = layers_prepare(&shot->layers, m, shot->cfg, why);
 
 	if (!err && !made->rehomed)
-		err = gather_prepare(&shot->gather, m, shot->cfg->flags, why);
+		err = gather_before(&m->capture->gather, m, &m->capture->dirty, shot->what, why);
 	if (!err)
 		err = capture_paused(m, shot, why);
 	if (!err)
-		err = capture_behind(m, shot, made->rehomed, why);
+		err = capture_behind(m, made->rehomed, why);
 	return err ? err : capture_plan(m->capture, made, why);
 }
 
@@ -362,7 +255,7 @@ int machine_capture(struct vmm *m, const struct vmm_capture_cfg *cfg, struct vmm
 		    struct errmsg *why)
 {
 	struct capture *c = m->capture;
-	struct shot shot = {.cfg = cfg, .gather = {.fd = -1}};
+	struct shot shot = {.cfg = cfg};
 	struct vmm_captured made = {.diff_source = VMM_NO_SOURCE};
 
 	int err = capture_check(m, cfg, why);
@@ -370,11 +263,12 @@ int machine_capture(struct vmm *m, const struct vmm_capture_cfg *cfg, struct vmm
 		err = machine_tidy(m, why);
 	if (err)
 		return err;
-	capture_forget(c);
+	gather_forget(&c->gather);
+	c->out.count = 0;
 	made.rehomed = c->spare != NULL;
-	made.partial = is_partial(c, cfg->flags);
+	made.partial = c->kept && (cfg->flags & VMM_CAPTURE_SINCE);
+	shot.what = made.partial ? GATHER_SINCE_KEPT : GATHER_SINCE_BASE;
 	err = capture_run(m, &shot, &made, why);
-	gather_end(&shot.gather);
 	layers_drop(&shot.layers);
 	if (err)
 		return capture_status(err, &shot);
@@ -400,6 +294,6 @@ int machine_settle(struct vmm *m, uint64_t sequence, enum vmm_outcome outcome, s
 		return 0;
 	}
 	dirty_kept(&c->dirty);
-	c->kept = c->diff_fd >= 0;
+	c->kept = c->gather.fd >= 0;
 	return c->kept && !c->dirty.on ? dirty_start(&c->dirty, m, why) : 0;
 }

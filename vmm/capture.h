@@ -4,9 +4,9 @@
  *
  *   generation 0     pause | save state, load it into the spare VM, exchange the two | run
  *                    behind: close the old VM, take down its mapping, seal the file: it is the base
- *   generation 1     before: find how much was written, make and populate a file for it
- *                    pause | save state, find and copy what was written | run
- *                    behind: cut and seal the file; it lies over the base in the plan that goes out
+ *   generation 1     before: make room for what was written (and copy it already: gather.h)
+ *                    pause | save state, copy what was written | run
+ *                    behind: seal what was copied; it lies over the base in the plan that goes out
  *
  * Thread: ctl.
  */
@@ -14,24 +14,22 @@
 #define SPORE_VMM_CAPTURE_H
 
 #include "base/err.h"
-#include "snapshot/anon.h"
 #include "snapshot/codec.h"
 #include "vmm/dirty.h"
+#include "vmm/gather.h"
 #include "vmm/home.h"
 #include "vmm/machine.h"
 #include "vmm/memory.h"
 
 struct capture {
 	struct snap_out state;
-	struct anon anon;
+	struct gather gather;                 /* generation 1 */
 	struct home *spare;                   /* generation 0; then NULL */
 	struct home *old;                     /* between a move and machine_tidy(): what it left */
 	struct snap_plan base;                /* generation 1: what memory is mapped from */
-	struct snap_runs holes;               /* generation 1: what the guest had given back */
 	struct gm_holes *give[GM_REGION_MAX]; /* where it says so; in gmem from generation 1 on */
 	struct snap_runs out;                 /* generation 1: runs of the last capture */
-	int diff_fd;                    /* generation 1: what the last capture copied, or -1 */
-	int view[SNAP_SOURCES_MAX + 1]; /* descriptors of the last capture, borrowed */
+	int view[SNAP_SOURCES_MAX + 1];       /* descriptors of the last capture, borrowed */
 	uint64_t sequence;
 	bool settled;
 	bool kept; /* a difference is safe: the next one may begin there */

@@ -130,6 +130,31 @@ void dirty_lost(struct dirty *dirty)
 	}
 }
 
+static int region_each(const struct dirty_region *r, uint64_t first,
+		       int (*each)(void *arg, uint64_t page), void *arg)
+{
+	int err = 0;
+
+	for (uint64_t i = 0; !err && i < words_of(r); i++)
+		for (uint64_t bits = r->pending[i]; !err && bits; bits &= bits - 1) {
+			uint64_t page = i * WORD + (unsigned)__builtin_ctzll(bits);
+			err = page < r->pages ? each(arg, first + page) : 0;
+		}
+	return err;
+}
+
+int dirty_each(const struct dirty *dirty, int (*each)(void *arg, uint64_t page), void *arg)
+{
+	uint64_t first = 0;
+	int err = 0;
+
+	for (unsigned i = 0; !err && i < dirty->count; i++) {
+		err = region_each(&dirty->region[i], first, each, arg);
+		first += dirty->region[i].pages;
+	}
+	return err;
+}
+
 /* Pages are counted over all regions; `page` and `first` are of that count. */
 static bool is_pending(const struct dirty *dirty, uint64_t page)
 {

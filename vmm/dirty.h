@@ -47,6 +47,9 @@ void dirty_take(struct dirty *dirty);
 void dirty_kept(struct dirty *dirty);
 void dirty_lost(struct dirty *dirty);
 
+/* Every pending page, in rising order; counted over all regions.  Return: 0, or what `each` returned first. */
+int dirty_each(const struct dirty *dirty, int (*each)(void *arg, uint64_t page), void *arg);
+
 /* Leaves in `written` what is also pending.  Return: 0 or -ENOMEM. */
 int dirty_narrow(const struct dirty *dirty, struct anon *written);
 

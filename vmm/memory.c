@@ -156,35 +156,39 @@ int memory_holes(struct snap_runs *to, const struct gmem *gm)
 	return err;
 }
 
-static int written_runs(struct snap_runs *to, const struct memory_change *change)
+/* The pages of a list, from byte `off` of the file on, over what there is in `runs`. */
+static int overlay_pages(struct snap_runs *runs, const struct anon *pages, uint32_t source,
+			 uint64_t off)
 {
-	const struct anon *written = change->written;
-	uint64_t off = 0;
+	struct snap_runs over = {.run = NULL}, out = {.run = NULL};
 	int err = 0;
 
-	for (size_t i = 0; !err && i < written->count; i++) {
-		const struct snap_run run = {.page = written->run[i].page,
-					     .count = written->run[i].count,
-					     .source = change->source,
+	for (size_t i = 0; !err && i < pages->count; i++) {
+		const struct snap_run run = {.page = pages->run[i].page,
+					     .count = pages->run[i].count,
+					     .source = source,
 					     .kind = SNAP_RUN_MAP,
 					     .off = off};
-		err = snap_runs_add(to, &run);
+		err = snap_runs_add(&over, &run);
 		off += run.count * SNAP_PAGE_SIZE;
 	}
+	if (!err)
+		err = snap_runs_overlay(&out, runs, &over);
+	snap_runs_free(&over);
+	snap_runs_free(runs);
+	*runs = out;
 	return err;
 }
 
 int memory_changed(struct snap_runs *to, const struct snap_runs *base,
 		   const struct memory_change *change)
 {
-	struct snap_runs over = {.run = NULL}, below = {.run = NULL};
+	int err = snap_runs_overlay(to, base, change->holes);
 
-	int err = written_runs(&over, change);
 	if (!err)
-		err = snap_runs_overlay(&below, base, change->holes);
+		err = overlay_pages(to, change->written, change->source, 0);
 	if (!err)
-		err = snap_runs_overlay(to, &below, &over);
-	snap_runs_free(&over);
-	snap_runs_free(&below);
+		err = overlay_pages(to, change->again, change->source,
+				    change->written->pages * SNAP_PAGE_SIZE);
 	return err;
 }

@@ -38,8 +38,9 @@ int memory_holes(struct snap_runs *to, const struct gmem *gm);
 /* What has become of memory since its base. */
 struct memory_change {
 	const struct snap_runs *holes;
-	const struct anon *written;
-	uint32_t source; /* a file that holds the written pages, one behind the other */
+	const struct anon *written, *again;
+	uint32_t
+		source; /* a file that holds the pages of `written`, then those of `again`, one behind the other */
 };
 
 /*

@@ -132,7 +132,8 @@ static void capture__memory_that_goes_out__is_immutable(void **state)
 			struct stat st;
 			assert_int_equal(fstat(fd, &st), 0);
 			assert_int_equal(pwrite(fd, "x", 1, 0), -1);
-			assert_int_equal(ftruncate(fd, 0), -1);
+			assert_int_equal(ftruncate(fd, st.st_size + 4096), -1);
+			assert_true(st.st_size == 0 || ftruncate(fd, 0) == -1);
 			assert_ptr_equal(
 				mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0),
 				MAP_FAILED);

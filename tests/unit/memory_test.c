@@ -128,10 +128,10 @@ static void memory_changed__random_changes__as_in_the_model(void **state)
 	for (seed = 100; seed < 130; seed++) {
 		struct snap_plan plan;
 		uint32_t want[PAGES];
-		struct anon written = {.fd = -1};
+		struct anon written = {.fd = -1}, again = {.fd = -1};
 		struct snap_runs holes = {.run = NULL}, out = {.run = NULL};
 		bool hole[PAGES] = {false}, wrote[PAGES] = {false};
-		unsigned next = 0;
+		unsigned next = 0, late = 0;
 
 		random_plan(&plan, want);
 		for (unsigned i = 0; i < PAGES; i++) {
@@ -144,10 +144,16 @@ static void memory_changed__random_changes__as_in_the_model(void **state)
 				assert_int_equal(anon_add(&written, i, 1), 0);
 			want[i] = wrote[i] ? 9000 + next++ : hole[i] ? 0 : want[i];
 		}
+		for (unsigned i = 0; i < PAGES; i++) { /* written while the first were copied */
+			if (wrote[i] || draw(20))
+				continue;
+			assert_int_equal(anon_add(&again, i, 1), 0);
+			want[i] = 9000 + next + late++;
+		}
 		const struct memory_change change = {
-			.holes = &holes, .written = &written, .source = 2};
+			.holes = &holes, .written = &written, .again = &again, .source = 2};
 		assert_int_equal(memory_changed(&out, &plan.runs, &change), 0);
-		assert_int_equal(memory_add_source(&plan, file_of(next, 9000)), 2);
+		assert_int_equal(memory_add_source(&plan, file_of(next + late, 9000)), 2);
 		snap_runs_free(&plan.runs);
 		plan.runs = out;
 		assert_int_equal(snap_plan_check(&plan, PAGES, SNAP_RUNS_MAX, NULL), 0);
@@ -158,6 +164,7 @@ static void memory_changed__random_changes__as_in_the_model(void **state)
 		snap_plan_free(&plan);
 		snap_runs_free(&holes);
 		anon_close(&written);
+		anon_close(&again);
 	}
 }
 
