@@ -19,7 +19,7 @@
  *
  * Thread: io; vblk_config_read() any.
  */
-#include "devices/vblk.h"
+#include "devices/vblk_int.h"
 
 #include <assert.h>
 #include <endian.h>
@@ -57,69 +57,6 @@ struct blk_range {
 	uint32_t sectors, flags;
 };
 _Static_assert(sizeof(struct blk_range) == 16, "virtio 1.2, 5.2.6");
-
-struct blk_config {
-	uint64_t capacity; /* sectors */
-	uint32_t size_max, seg_max;
-	uint8_t geometry[4];
-	uint32_t blk_size;
-	uint8_t physical_block_exp, alignment_offset;
-	uint16_t min_io_size;
-	uint32_t opt_io_size;
-	uint8_t writeback, rsvd0;
-	uint16_t num_queues;
-	uint32_t max_discard_sectors, max_discard_seg, discard_sector_alignment;
-	uint32_t max_write_zeroes_sectors, max_write_zeroes_seg;
-	uint8_t write_zeroes_may_unmap, rsvd1[3];
-};
-_Static_assert(sizeof(struct blk_config) == 64 &&
-		       offsetof(struct blk_config, write_zeroes_may_unmap) == 56,
-	       "virtio 1.2, 5.2.4");
-
-/* --- state -------------------------------------------------------------------------------------- */
-struct vblk_req {
-	struct blk_op op;
-	struct vblk *blk;
-	uint32_t type;
-	uint32_t ranges, next_range; /* DISCARD, WRITE_ZEROES */
-	struct vq_req vq;
-	struct iovec iov[BLK_IOV_MAX];
-};
-
-struct vblk {
-	struct dev dev;
-	/* const after create */
-	bool read_only, writeback;
-	struct blk_config
-		config; /* little-endian; what depends on the backend is filled in when it is read */
-	char serial[VBLK_ID_LEN];
-
-	/* atomic, written by io: sectors that the guest sees, sectors a discard should be aligned to */
-	uint64_t capacity;
-	uint32_t discard_grain;
-
-	/* io */
-	struct blk_backend *backend; /* or NULL */
-	bool loaded; /* until it goes on: the capacity is the one that the guest knows */
-	struct loop_task turn_end; /* signals, and serves again what was left in the ring */
-	bool more;                 /* the ring was left with requests in it */
-	bool quiet;                /* between quiesce and unquiesce */
-	struct limiter limit;
-	struct loop_timer due; /* the limiter holds the ring back until then */
-	unsigned free_count;
-	uint16_t free[VBLK_INFLIGHT_MAX];
-	struct vblk_req *req; /* [VBLK_INFLIGHT_MAX] */
-};
-
-static struct vblk *vblk_of(struct dev *dev)
-{
-	return container_of(dev, struct vblk, dev);
-}
-
-static const struct vblk *vblk_of_const(const struct dev *dev)
-{
-	return (const void *)((const char *)dev - offsetof(struct vblk, dev));
-}
 
 static struct vq *vblk_vq(struct vblk *blk)
 {
@@ -344,7 +281,7 @@ static bool vblk_open(struct vblk *blk)
 }
 
 /* Starts what is in the ring: as much as fits the pool, and no more than one ring full a turn. */
-static void vblk_serve(struct vblk *blk)
+void vblk_serve(struct vblk *blk)
 {
 	blk->more = false;
 	vq_want_kicks(vblk_vq(blk), false);
@@ -361,7 +298,7 @@ static void vblk_serve(struct vblk *blk)
 	loop_defer(blk->dev.loop, &blk->turn_end);
 }
 
-static bool vblk_serves(const struct vblk *blk)
+bool vblk_serves(const struct vblk *blk)
 {
 	return blk->dev.active && !blk->quiet;
 }
@@ -408,7 +345,7 @@ static void vblk_config_read(const struct dev *dev, uint32_t off, void *buf, uin
 
 /* --- host side ---------------------------------------------------------------------------------- */
 /* Waits for what is in flight, and for the interrupt it caused. */
-static void vblk_drain(struct dev *dev)
+void vblk_drain(struct dev *dev)
 {
 	struct vblk *blk = vblk_of(dev);
 
@@ -436,122 +373,6 @@ static void vblk_unquiesce(struct dev *dev)
 	vblk_of(dev)->loaded = false;
 	if (dev->active)
 		vblk_serve(vblk_of(dev));
-}
-
-static void vblk_measure(struct vblk *blk)
-{
-	const struct blk_backend *backend = blk->backend;
-
-	__atomic_store_n(&blk->capacity, backend ? backend->size / BLK_SECTOR : 0,
-			 __ATOMIC_RELEASE);
-	__atomic_store_n(&blk->discard_grain, backend ? backend->grain / BLK_SECTOR : 1,
-			 __ATOMIC_RELEASE);
-}
-
-/* Whether `backend` can be what the disk says it is. */
-static int vblk_fits(const struct vblk *blk, const struct blk_backend *backend, struct errmsg *why)
-{
-	if (backend && backend->read_only && !blk->read_only)
-		return err_set(why, EROFS, "drive %s", blk->dev.id);
-	if (blk->loaded && backend && backend->size / BLK_SECTOR != blk->capacity)
-		return err_set(
-			why, EINVAL,
-			"drive %s: the guest knows a disk of %llu sectors, this one has %llu",
-			blk->dev.id, (unsigned long long)blk->capacity,
-			(unsigned long long)(backend->size / BLK_SECTOR));
-	return 0;
-}
-
-bool vblk_is_read_only(const struct dev *dev)
-{
-	return vblk_of_const(dev)->read_only;
-}
-
-int vblk_set_backend(struct dev *dev, struct blk_backend *backend, struct blk_backend **old,
-		     struct errmsg *why)
-{
-	struct vblk *blk = vblk_of(dev);
-	bool quiet = blk->quiet;
-	uint64_t sectors = blk->capacity;
-
-	int err = vblk_fits(blk, backend, why);
-	if (err)
-		return err;
-	blk->quiet = true;
-	vblk_drain(dev);
-	blk->quiet = quiet;
-	*old = blk->backend;
-	blk->backend = backend;
-	if (!blk->loaded || backend)
-		vblk_measure(blk);
-	if (blk->capacity != sectors)
-		dev_config_changed(dev);
-	if (blk->more && vblk_serves(blk))
-		vblk_serve(blk);
-	return 0;
-}
-
-struct blk_backend *vblk_backend(const struct dev *dev)
-{
-	return vblk_of_const(dev)->backend;
-}
-
-/* --- snapshot ----------------------------------------------------------------------------------- */
-static uint32_t vblk_flags(const struct vblk *blk)
-{
-	return (blk->read_only ? SNAP_VBLK_READ_ONLY : 0) |
-	       (blk->writeback ? SNAP_VBLK_WRITEBACK : 0);
-}
-
-static void vblk_save(const struct dev *dev, struct snap_out *out, uint32_t instance)
-{
-	const struct vblk *blk = vblk_of_const(dev);
-	struct snap_vblk *to = snap_put(out, SNAP_VBLK, SNAP_DEV_VERSION, instance, sizeof(*to));
-
-	if (!to)
-		return;
-	*to = (struct snap_vblk){.capacity = blk->capacity,
-				 .flags = vblk_flags(blk),
-				 .discard_grain = blk->discard_grain};
-	memcpy(to->id, dev->id, strlen(dev->id));
-}
-
-static int check_saved(const struct vblk *blk, const struct snap_vblk *in, struct errmsg *why)
-{
-	size_t len = strlen(blk->dev.id);
-
-	if (memcmp(in->id, blk->dev.id, len) != 0 ||
-	    !bytes_zero(in->id + len, sizeof(in->id) - len))
-		return err_set(why, EBADMSG, "the saved drive has another id");
-	if (in->flags & ~(SNAP_VBLK_READ_ONLY | SNAP_VBLK_WRITEBACK))
-		return err_set(why, EBADMSG, "the saved drive has unknown parts");
-	if ((in->flags ^ vblk_flags(blk)) & SNAP_VBLK_READ_ONLY)
-		return err_set(why, EBADMSG, "the saved drive is %s",
-			       blk->read_only ? "writable" : "read-only");
-	if ((in->flags ^ vblk_flags(blk)) & SNAP_VBLK_WRITEBACK)
-		return err_set(why, EBADMSG, "the saved drive has %s",
-			       blk->writeback ? "no write-back cache" : "a write-back cache");
-	if (blk->backend && in->capacity != blk->capacity)
-		return err_set(why, EBADMSG, "the saved drive has %llu sectors, this one %llu",
-			       (unsigned long long)in->capacity, (unsigned long long)blk->capacity);
-	return 0;
-}
-
-static int vblk_load(struct dev *dev, const struct snap_in *in, uint32_t instance,
-		     struct errmsg *why)
-{
-	struct vblk *blk = vblk_of(dev);
-	struct snap_vblk saved;
-
-	int err = snap_take(in, SNAP_VBLK, SNAP_DEV_VERSION, instance, &saved, sizeof(saved), why);
-	if (!err)
-		err = check_saved(blk, &saved, why);
-	if (err)
-		return err;
-	__atomic_store_n(&blk->capacity, saved.capacity, __ATOMIC_RELEASE);
-	__atomic_store_n(&blk->discard_grain, saved.discard_grain, __ATOMIC_RELEASE);
-	blk->loaded = blk->quiet = true;
-	return 0;
 }
 
 static void vblk_destroy(struct dev *dev)

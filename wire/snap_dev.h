@@ -15,6 +15,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "wire/snap_net.h"
+
 #define SNAP_DEV_VERSION   1u
 #define SNAP_DEV_QUEUE_MAX 8
 #define SNAP_DEV_ID_LEN    64
@@ -63,8 +65,9 @@ struct snap_vblk {
 	uint64_t capacity;           /* sectors of 512 bytes, as the guest reads it */
 	uint32_t flags;
 	uint32_t discard_grain; /* sectors, as the guest reads it */
+	struct snap_limiter limit;
 };
-static_assert(sizeof(struct snap_vblk) == 80, "struct snap_vblk");
+static_assert(sizeof(struct snap_vblk) == 128, "struct snap_vblk");
 static_assert(offsetof(struct snap_vblk, capacity) == 64, "snap_vblk.capacity");
 static_assert(offsetof(struct snap_vblk, discard_grain) == 76, "snap_vblk.discard_grain");
 

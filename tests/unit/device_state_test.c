@@ -782,7 +782,7 @@ static void put_all(struct snap_out *out)
 			0x1000 + i,         0x2000 + i,         0x3000 + i,         256, 1,
 			(uint16_t)(10 + i), (uint16_t)(20 + i), (uint16_t)(30 + i), 0};
 	struct snap_vblk *blk = snap_put(out, SNAP_VBLK, SNAP_DEV_VERSION, 0, sizeof(*blk));
-	*blk = (struct snap_vblk){"rootfs", 0x123456789, 3, 8};
+	*blk = (struct snap_vblk){"rootfs", 0x123456789, 3, 8, {{-5, 7, 11}, {13, 17, 19}}};
 	struct snap_vsock *sock = snap_put(out, SNAP_VSOCK, SNAP_DEV_VERSION, 1, sizeof(*sock));
 	*sock = (struct snap_vsock){3, 0x40000005, 1, SNAP_VSOCK_SENT, 0x1234, 0};
 	struct snap_serial *uart = snap_put(out, SNAP_SERIAL, SNAP_DEV_VERSION, 0, sizeof(*uart));
