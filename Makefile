@@ -54,7 +54,7 @@ CFLAGS_ALL := -std=c17 $(DEFS) $(WARN) $(WERROR) $(OPT) $(SAN) -I. -MMD -MP -pth
 # --- what is built from what --------------------------------------------------------------------
 # One folder, one floor (docs/DESIGN.md).  main.c files are programs and stay out of the archive.
 # Snapshot files are the supervisor's: what a VMM links, and libspore.a, needs no compression.
-IMAGE_SRC := $(wildcard snapshot/image*.c)
+IMAGE_SRC := $(wildcard snapshot/image*.c snapshot/pager.c)
 CORE_SRC  := $(filter-out %/main.c $(IMAGE_SRC),$(wildcard wire/*.c base/*.c snapshot/*.c devices/*.c vmm/*.c))
 SUP_SRC   := $(filter-out %/main.c,$(wildcard supervisor/*/*.c)) $(IMAGE_SRC)
 AGENT_SRC := $(wildcard agent/*.c)

@@ -32,14 +32,15 @@
 
 enum ctl_type {
 	CTL_FDS = 1,
-	CTL_STATUS = 2,  /* no body -> ctl_status */
-	CTL_PAUSE = 3,   /* no body -> no body */
-	CTL_RESUME = 4,  /* no body -> no body */
-	CTL_STOP = 5,    /* no body -> no body; the process ends after the reply */
-	CTL_CAPTURE = 6, /* ctl_capture -> ctl_captured */
-	CTL_SETTLE = 7,  /* ctl_settle -> no body */
-	CTL_LOAD = 8,    /* ctl_load -> ctl_loaded */
-	CTL_BALLOON = 9, /* ctl_balloon -> no body */
+	CTL_STATUS = 2,   /* no body -> ctl_status */
+	CTL_PAUSE = 3,    /* no body -> no body */
+	CTL_RESUME = 4,   /* no body -> no body */
+	CTL_STOP = 5,     /* no body -> no body; the process ends after the reply */
+	CTL_CAPTURE = 6,  /* ctl_capture -> ctl_captured */
+	CTL_SETTLE = 7,   /* ctl_settle -> no body */
+	CTL_LOAD = 8,     /* ctl_load -> ctl_loaded */
+	CTL_BALLOON = 9,  /* ctl_balloon -> no body */
+	CTL_PAGE_IN = 11, /* a VMM to its pager: ctl_page_in -> no body, when all pages are there */
 	CTL_TYPES
 };
 
@@ -151,5 +152,15 @@ struct ctl_balloon {
 	uint64_t target_mib; /* what the guest is to give back */
 };
 static_assert(sizeof(struct ctl_balloon) == 8, "struct ctl_balloon");
+
+/*
+ * Over a SEQPACKET socket pair, of which a load takes one end (CTL_HAS_PAGER); the pager has the other
+ * (snapshot/pager.h).  Descriptor: the userfaultfd that the pages are registered with.
+ */
+struct ctl_page_in {
+	uint64_t base;  /* address in the VMM of its guest's page 0 */
+	uint64_t pages; /* of the machine */
+};
+static_assert(sizeof(struct ctl_page_in) == 16, "struct ctl_page_in");
 
 #endif
