@@ -232,16 +232,6 @@ static int bring_all(struct pager *p)
 	return err;
 }
 
-/* All is there: whoever touches a page that was given back finds a zero, and waits for nobody. */
-static void let_go(const struct pager *p)
-{
-	for (size_t i = 0; i < p->cfg->lazy->count; i++) {
-		const struct snap_run *run = &p->cfg->lazy->run[i];
-		struct uffdio_range range = {p->base + run->page * PAGE, run->count * PAGE};
-		ioctl(p->uffd, UFFDIO_UNREGISTER, &range);
-	}
-}
-
 /* --- the conversation ----------------------------------------------------------------------------- */
 
 static int take_request(struct pager *p, struct ctl_msg *msg)
@@ -292,8 +282,6 @@ int pager_serve(const struct pager_cfg *cfg, struct pager_count *out, struct err
 		err = make_room(&p);
 	if (!err)
 		err = bring_all(&p);
-	if (!err)
-		let_go(&p);
 	if (out)
 		*out = p.count;
 	if (err != -EPIPE)

@@ -24,7 +24,7 @@ static int goes_on(const struct snap_run *last, const struct snap_run *next)
 {
 	if (last->page + last->count != next->page || last->kind != next->kind)
 		return 0;
-	return next->kind == SNAP_RUN_ZERO ||
+	return next->kind != SNAP_RUN_MAP ||
 	       (last->source == next->source &&
 		last->off + last->count * SNAP_PAGE_SIZE == next->off);
 }

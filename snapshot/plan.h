@@ -26,6 +26,8 @@
 enum snap_run_kind {
 	SNAP_RUN_MAP = 1,  /* `count` pages of a source from byte `off` on, mapped privately */
 	SNAP_RUN_ZERO = 2, /* anonymous; source and off are 0 */
+	SNAP_RUN_LAZY =
+		3, /* in a load only: comes from a pager (pager.h) when touched; source and off are 0 */
 };
 
 struct snap_run {

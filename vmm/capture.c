@@ -260,6 +260,8 @@ int machine_capture(struct vmm *m, const struct vmm_capture_cfg *cfg, struct vmm
 
 	int err = capture_check(m, cfg, why);
 	if (!err)
+		err = lazy_wait(m, why);
+	if (!err)
 		err = machine_tidy(m, why);
 	if (err)
 		return err;

@@ -231,6 +231,14 @@ static int open_kvm(const struct options *opt, struct vmm_config *out, struct er
 	return err_set(why, errno, "open '%s'", opt->kvm_path);
 }
 
+/* Given, or opened where that is permitted: without it a load is refused that needs it. */
+static int uffd_fd(const struct options *opt)
+{
+	if (!opt->empty || opt->uffd_fd >= 0)
+		return opt->uffd_fd;
+	return open("/dev/userfaultfd", O_RDWR | O_CLOEXEC);
+}
+
 static int console_fd(const struct options *opt)
 {
 	if (opt->console_log_fd >= 0)
@@ -265,6 +273,7 @@ int config_open(const struct config *cfg, const struct options *opt, struct vmm_
 		.seal_no_seccomp = opt->no_seccomp,
 		.capturable = opt->ctl_fd >= 0,
 		.empty = opt->empty,
+		.uffd_fd = uffd_fd(opt),
 	};
 
 	int err = open_kvm(opt, &to, why);
@@ -302,4 +311,5 @@ void config_close(const struct options *opt, struct vmm_config *cfg)
 	close_one(&cfg->initrd_fd, -1);
 	close_one(&cfg->kernel_fd, -1);
 	close_one(&cfg->kvm_fd, opt->kvm_fd);
+	close_one(&cfg->uffd_fd, opt->uffd_fd);
 }

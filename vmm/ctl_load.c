@@ -88,8 +88,9 @@ static int take_all(struct taker *t, const struct ctl_load *asked, struct vmm_lo
 	cfg->memory.fd = take_many(t, asked->source_count);
 	int err = take_disks(t, asked, cfg);
 	cfg->vsock_listen_fd = asked->has & CTL_HAS_VSOCK ? take(t) : -1;
+	cfg->pager_fd = asked->has & CTL_HAS_PAGER ? take(t) : -1;
 	if (err || t->bad || t->next != t->msg->fd_count || (asked->flags & ~flags) ||
-	    (asked->has & ~CTL_HAS_VSOCK))
+	    (asked->has & ~(CTL_HAS_VSOCK | CTL_HAS_PAGER)))
 		return err_set(why, EINVAL, "load: the request and its %u descriptors do not agree",
 			       t->msg->fd_count);
 	if (asked->state_len > SNAP_STATE_MAX || asked->run_count > SNAP_RUNS_MAX)

@@ -139,6 +139,15 @@ struct vmm_config {
 	 */
 	bool empty;
 	bool serial_is_log; /* serial.out_fd is a console log: a ring in a file of fixed size (wire/conlog.h) */
+	/*
+	 * For an empty VM, both or none: memory may come from a pager (VMM_RUN_LAZY).
+	 * uffd_fd: an open /dev/userfaultfd, borrowed; 0 or -1: none.
+	 * pager_lost: the pager has ended before all of memory was there.  Threads of this VM may stand in page faults
+	 * for good, and vmm_stop() would wait for them: the process must end.  Called once, on a thread of the VM's,
+	 * with log_ctx; `why` is a sentence.
+	 */
+	int uffd_fd;
+	void (*pager_lost)(void *ctx, const char *why);
 };
 
 enum vmm_exit {
@@ -222,6 +231,8 @@ VMM_API int vmm_new_generation(struct vmm *vmm, struct vmm_error *why);
 enum vmm_run_kind {
 	VMM_RUN_MAP = 1,  /* mapped privately from the source */
 	VMM_RUN_ZERO = 2, /* zeroes; source and off are 0 */
+	VMM_RUN_LAZY =
+		3, /* vmm_load() only: comes from a pager when it is touched; source and off are 0 */
 };
 
 /* `count` pages of memory from `page` on (4096 bytes; counted over all of RAM, without the gap). */
@@ -277,7 +288,8 @@ struct vmm_captured {
 
 /*
  * vmm_capture() - the machine as it is at one instant
- * The VM is running or paused, and was made capturable or loaded.  The guest notices nothing but the pause.
+ * The VM is running or paused, and was made capturable or loaded.  The guest notices nothing but the pause.  While
+ * memory still comes from a pager, it is waited for first.
  * Disks: the present top layers are sealed in the same instant and durable when it returns, the fresh ones are
  * written from then on.
  * Return: 0; -ENOTSUP, -EINVAL, -EBADMSG, -EBUSY (wrong state, layers that do not fit): nothing has happened; another
@@ -323,12 +335,13 @@ struct vmm_load_cfg {
 	uint32_t disk_count; /* as many as drives */
 	struct vmm_disk disk[VMM_DRIVES_MAX];
 	int vsock_listen_fd; /* or -1 */
+	int pager_fd; /* with VMM_RUN_LAZY: connected SEQPACKET socket to the pager; else not looked at */
 };
 
 /*
  * vmm_load() - put a captured machine into an empty VM; it is paused then
  * All descriptors are borrowed and duplicated where needed.  The state is hostile and checked whole.
- * Return: 0; -EINVAL the VM is not empty, or has another shape; -EBADMSG a state or plan that is none; -errno.
+ * Return: 0; -ENOTSUP memory is to come from a pager, and cannot: the VM is still empty; -EINVAL the VM is not empty, or has another shape; -EBADMSG a state or plan that is none; -errno.
  * After an error the VM can only be destroyed.
  */
 VMM_API int vmm_load(struct vmm *vmm, const struct vmm_load_cfg *cfg, struct vmm_error *why);

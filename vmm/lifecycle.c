@@ -131,6 +131,8 @@ static int machine_start_threads(struct vmm *m, struct errmsg *why)
 
 	for (unsigned i = 0; !err && i < m->cpus; i++)
 		err = vcpu_start(&m->vcpu[i], why);
+	if (!err)
+		err = lazy_start(m, why);
 	if (err || !m->sealed)
 		return err;
 	loop_call(m->loop, io_is_up, m);
@@ -223,5 +225,6 @@ void machine_halt(struct vmm *m)
 		VERIFY(pthread_join(m->io_thread, NULL) == 0);
 		m->io_started = false;
 	}
+	lazy_stop(m);
 	m->state = VMM_ENDED;
 }

@@ -19,12 +19,23 @@ struct connection {
 	int err;
 };
 
+static bool has_lazy(const struct vmm_memory *memory)
+{
+	for (uint64_t i = 0; i < memory->run_count; i++)
+		if (memory->run[i].kind == VMM_RUN_LAZY)
+			return true;
+	return false;
+}
+
 static int load_check(const struct vmm *m, const struct vmm_load_cfg *cfg, struct errmsg *why)
 {
 	if (m->state != VMM_EMPTY)
 		return err_set(why, EINVAL, "only an empty VM can be loaded");
 	if (cfg->flags & ~(VMM_LOAD_REALTIME | VMM_LOAD_CLONE))
 		return err_set(why, EINVAL, "unknown flags of a load");
+	if (m->lazy.uffd < 0 && has_lazy(&cfg->memory))
+		return err_set(why, ENOTSUP,
+			       "memory cannot come when it is touched: this VM has no userfaultfd");
 	return 0;
 }
 
@@ -53,9 +64,11 @@ static int load_memory(struct vmm *m, const struct vmm_load_cfg *cfg, struct err
 {
 	uint64_t pages = m->ram.size / SNAP_PAGE_SIZE;
 
-	int err = memory_keep(&m->capture->base, &cfg->memory, pages, why);
+	int err = memory_keep(&m->capture->base, &m->lazy.runs, &cfg->memory, pages, why);
 	if (!err)
 		err = memory_map(&m->capture->base, m->ram.map, pages, why);
+	if (!err && m->lazy.runs.count)
+		err = lazy_load(m, cfg->pager_fd, why);
 	if (!err)
 		capture_private(m);
 	return err;

@@ -49,6 +49,7 @@ static struct vmm *machine_alloc(const struct vmm_config *cfg)
 	m->empty = cfg->empty;
 	m->log = cfg->log;
 	m->log_ctx = cfg->log_ctx;
+	m->lazy.uffd = m->lazy.sock = -1;
 	m->ram.fd = m->ram.read_fd = m->ram.mount_fd = m->kvm.fd = m->exit_fd = -1;
 	irq_init(&m->irq, &m->kvm);
 	VERIFY(pthread_mutex_init(&m->lock, NULL) == 0);
@@ -104,6 +105,8 @@ static int machine_build(struct vmm *m, const struct vmm_config *cfg, struct err
 	if (!err)
 		err = devices_create(m, cfg, why);
 	machine_stamp(m, &m->timings.devices_ready);
+	if (!err)
+		err = lazy_create(m, cfg, why);
 	if (!err && (cfg->empty || cfg->capturable))
 		err = capture_create(m, cfg, why);
 	if (!err && !cfg->empty)
@@ -143,6 +146,7 @@ void machine_destroy(struct vmm *m)
 	free(m->vcpu);
 	kvm_vm_destroy(&m->kvm);
 	capture_destroy(m);
+	lazy_destroy(m);
 	irq_deinit(&m->irq);
 	ram_destroy(&m->ram);
 	if (m->exit_fd >= 0)

@@ -22,6 +22,7 @@
 #include "vmm/console.h"
 #include "vmm/irq.h"
 #include "vmm/kvm.h"
+#include "vmm/lazy.h"
 #include "vmm/libvmm.h"
 #include "vmm/ram.h"
 #include "vmm/sandbox.h"
@@ -80,6 +81,7 @@ struct vmm {
 	struct sandbox_cfg seal; /* const; its uds_path is seal_path, or NULL */
 	char seal_path[108];     /* const; as long as an address of a unix socket */
 
+	struct lazy lazy;       /* as it says itself */
 	struct vmgenid vmgenid; /* ctl while no vCPU runs */
 
 	/* atomic: enum machine_want */

@@ -54,6 +54,13 @@ static void log_line(void *ctx, int level, const char *line)
 		atomic_store(&written, LOG_BYTES_MAX + 1); /* it must not wrap */
 }
 
+/* Nothing else can be done for a VM whose threads stand in page faults that nobody answers. */
+static void pager_lost(void *ctx, const char *why)
+{
+	log_line(ctx, 0, why);
+	_exit(EXIT_STATUS_ERROR);
+}
+
 /* Phases in ns of CLOCK_MONOTONIC, so that they can be put beside times taken outside this process. */
 static void timings_write(int fd, const struct vmm *vmm)
 {
@@ -196,6 +203,7 @@ static int configure_and_run(const struct options *opt, const struct config *fil
 	if (config_open(file, opt, &cfg, &why))
 		return fail(EXIT_STATUS_BAD_CONFIG, &why);
 	cfg.log = log_line;
+	cfg.pager_lost = pager_lost;
 	if (vmm_create(&vmm, &cfg, (struct vmm_error *)&why))
 		return fail(EXIT_STATUS_ERROR, &why);
 	config_close(opt, &cfg);

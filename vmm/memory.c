@@ -23,6 +23,7 @@ SAME_FIELD(off);
 _Static_assert(sizeof(struct vmm_run) == sizeof(struct snap_run), "vmm_run");
 _Static_assert((int)VMM_RUN_MAP == (int)SNAP_RUN_MAP && (int)VMM_RUN_ZERO == (int)SNAP_RUN_ZERO,
 	       "vmm_run_kind");
+_Static_assert((int)VMM_RUN_LAZY == (int)SNAP_RUN_LAZY, "vmm_run_kind");
 
 /*
  * A mapping costs a system call and an entry that every fault searches; a copied page costs a page.  Fewer pages
@@ -55,15 +56,26 @@ static int keep_source(struct snap_plan *to, int from)
 	return 0;
 }
 
-int memory_keep(struct snap_plan *to, const struct vmm_memory *from, uint64_t pages,
-		struct errmsg *why)
+static int keep_run(struct snap_plan *to, struct snap_runs *lazy, struct snap_run run)
+{
+	int err = 0;
+
+	if (run.kind == SNAP_RUN_LAZY) {
+		err = snap_runs_add(lazy, &run);
+		run.kind = SNAP_RUN_ZERO;
+	}
+	return err ? err : snap_runs_add(&to->runs, &run);
+}
+
+int memory_keep(struct snap_plan *to, struct snap_runs *lazy, const struct vmm_memory *from,
+		uint64_t pages, struct errmsg *why)
 {
 	int err = from->run_count > SNAP_RUNS_MAX ? -E2BIG : 0;
 
 	for (uint32_t i = 0; !err && i < from->fd_count; i++)
 		err = keep_source(to, from->fd[i]);
 	for (uint64_t i = 0; !err && i < from->run_count; i++)
-		err = snap_runs_add(&to->runs, (const struct snap_run *)&from->run[i]);
+		err = keep_run(to, lazy, *(const struct snap_run *)&from->run[i]);
 	if (err)
 		return err_set(why, err, "memory: its plan");
 	return snap_plan_check(to, pages, SNAP_RUNS_MAX, why);

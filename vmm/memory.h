@@ -18,10 +18,11 @@
 /*
  * memory_keep() - a copy of a stranger's plan, checked, its descriptors duplicated
  * @to: zeroed
+ * @lazy: zeroed; what comes from a pager: zeroes in `to`, so that all that a capture finds there is a change
  * Return: 0; -EBADMSG with what is wrong; -errno.
  */
-int memory_keep(struct snap_plan *to, const struct vmm_memory *from, uint64_t pages,
-		struct errmsg *why) __attribute__((warn_unused_result));
+int memory_keep(struct snap_plan *to, struct snap_runs *lazy, const struct vmm_memory *from,
+		uint64_t pages, struct errmsg *why) __attribute__((warn_unused_result));
 
 /* Takes `fd` over.  Return: its number as a source; -ENOMEM, -E2BIG (then it is the caller's still). */
 int memory_add_source(struct snap_plan *plan, int fd);

@@ -67,6 +67,9 @@ static const struct option_row table[] = {
 	 "listening control socket: pause, capture, load; the VM can be captured while it runs"},
 	{"--empty", NULL, OPT_FLAG, AT(empty), 0, 0,
 	 "build the VM of --config-file without kernel, memory and disks, and wait for a load"},
+	{"--uffd-fd", "N", OPT_FD, AT(uffd_fd), 0, 0,
+	 "with --empty: an open /dev/userfaultfd, so that memory may come from a pager [opened if "
+	 "permitted]"},
 	{"--kvm", "PATH|N", OPT_KVM, AT(kvm_path), 0, 0,
 	 "KVM device, or the descriptor of an open one [/dev/kvm]"},
 	{"--uid", "N", OPT_NUMBER, AT(uid), 1, UINT32_MAX - 1,
@@ -220,6 +223,9 @@ static int options_check(const struct options *opt, struct errmsg *why)
 		return err_set(why, 0, "--empty needs --ctl-fd: nothing else could load the VM");
 	if (opt->console_fd >= 0 && opt->console_log_fd >= 0)
 		return err_set(why, 0, "--console-fd and --console-log-fd exclude each other");
+	if (opt->uffd_fd >= 0 && !opt->empty)
+		return err_set(why, 0,
+			       "--uffd-fd needs --empty: only what is loaded comes from a pager");
 	return 0;
 }
 
@@ -232,6 +238,7 @@ int options_parse(int argc, char *const argv[], struct options *out, struct errm
 		.vsock_listen_fd = -1,
 		.ready_fd = -1,
 		.ctl_fd = -1,
+		.uffd_fd = -1,
 		.console_fd = -1,
 		.console_in_fd = -1,
 		.net_fd = -1,

@@ -47,6 +47,7 @@ struct options {
 	int vsock_listen_fd, ready_fd;
 	int ctl_fd;          /* listening control socket (wire/ctl.h) */
 	bool empty;          /* wait for a load */
+	int uffd_fd;         /* an open /dev/userfaultfd */
 	uint32_t ready_port; /* 0: none */
 	int console_fd, console_in_fd, console_log_fd;
 	uint32_t expire_ms; /* 0: never */

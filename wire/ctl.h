@@ -127,7 +127,8 @@ static_assert(sizeof(struct ctl_settle) == 16, "struct ctl_settle");
 /*
  * Descriptors: the state, the runs, `source_count` sources; for each drive its base, then its layers from the bottom
  * to the top, the last open for writing (layers[i] of them; none: the base alone); the listening socket of the vsock
- * when CTL_HAS_VSOCK.  A network back end is given to the VMM when it is started: each machine has its own.
+ * when CTL_HAS_VSOCK; a socket to the pager when CTL_HAS_PAGER (ctl_page_in), for runs that are SNAP_RUN_LAZY:
+ * -ENOTSUP when the VMM has no userfaultfd, and it is still empty then.  A network back end is given to the VMM when it is started: each machine has its own.
  */
 struct ctl_load {
 	uint32_t flags; /* CTL_LOAD_* */
@@ -139,6 +140,7 @@ struct ctl_load {
 	uint32_t layers[CTL_DRIVES_MAX];
 };
 #define CTL_HAS_VSOCK 1u
+#define CTL_HAS_PAGER 4u
 static_assert(sizeof(struct ctl_load) == 64, "struct ctl_load");
 static_assert(offsetof(struct ctl_load, source_count) == 24, "ctl_load.source_count");
 static_assert(offsetof(struct ctl_load, layers) == 32, "ctl_load.layers");

@@ -21,6 +21,11 @@ $(B)/tests/kvm/%: tests/kvm/%.c $(B)/libspore.a $(GUESTS)
 KVM_OBJ_ctl_test := $(B)/obj/base/ctlsock.o $(B)/obj/base/err.o
 $(B)/tests/kvm/ctl_test: $(KVM_OBJ_ctl_test) | $(B)/spore-vmm
 
+# The VMM as it is used, and the snapshot files that it knows nothing of.
+$(B)/tests/kvm/pager_test: $(B)/tests/kvm/%: tests/kvm/%.c $(SUP_LIB) $(CORE_LIB) $(GUESTS) | $(B)/spore-vmm
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS_ALL) -DGUEST_DIR='"$(B)/tests/kvm/guest"' -DVMM_PATH='"$(B)/spore-vmm"' -o $@ $< $(SUP_LIB) $(CORE_LIB) -lcmocka $(VMM_LIBS) $(SUP_LIBS)
+
 # These look at parts that the library does not show.
 $(B)/tests/kvm/state_test $(B)/tests/kvm/device_state_test: $(B)/tests/kvm/%: tests/kvm/%.c $(CORE_LIB) $(GUESTS)
 	@mkdir -p $(@D)

@@ -181,20 +181,50 @@ static void memory_keep__a_stranger_lies__refused(void **state)
 		{.page = 0, .count = 4, .kind = 7},
 		{.page = 0, .count = 3, .kind = VMM_RUN_MAP},
 		{.page = 0, .count = UINT64_MAX, .kind = VMM_RUN_ZERO},
+		{.page = 0, .count = 5, .kind = VMM_RUN_LAZY},
+		{.page = 0, .count = 4, .kind = VMM_RUN_LAZY, .off = 4096},
 	};
 
 	for (size_t i = 0; i < ARRAY_LEN(lies); i++) {
 		struct snap_plan plan = {.source_count = 0};
+		struct snap_runs lazy = {.run = NULL};
 		const struct vmm_memory mem = {&lies[i], 1, &fd, 1};
-		assert_int_equal(memory_keep(&plan, &mem, 4, NULL), -EBADMSG);
+		assert_int_equal(memory_keep(&plan, &lazy, &mem, 4, NULL), -EBADMSG);
 		snap_plan_free(&plan);
+		snap_runs_free(&lazy);
 	}
 	struct snap_plan plan = {.source_count = 0};
+	struct snap_runs lazy = {.run = NULL};
 	const struct vmm_run truth = {.page = 0, .count = 4, .kind = VMM_RUN_MAP};
 	const struct vmm_memory mem = {&truth, 1, &fd, 1};
-	assert_int_equal(memory_keep(&plan, &mem, 4, NULL), 0);
+	assert_int_equal(memory_keep(&plan, &lazy, &mem, 4, NULL), 0);
+	assert_int_equal(lazy.count, 0);
 	snap_plan_free(&plan);
 	close(fd);
+}
+
+/* For a capture they are zeroes of the base: whatever is found there is a change. */
+static void memory_keep__pages_of_a_pager__are_zeroes_for_a_capture(void **state)
+{
+	(void)state;
+	const struct vmm_run run[] = {
+		{.page = 0, .count = 2, .kind = VMM_RUN_ZERO},
+		{.page = 2, .count = 3, .kind = VMM_RUN_LAZY},
+		{.page = 5, .count = 4, .kind = VMM_RUN_LAZY},
+	};
+	const struct vmm_memory mem = {run, ARRAY_LEN(run), NULL, 0};
+	struct snap_plan plan = {.source_count = 0};
+	struct snap_runs lazy = {.run = NULL};
+
+	assert_int_equal(memory_keep(&plan, &lazy, &mem, 9, NULL), 0);
+	assert_int_equal(plan.runs.count, 1);
+	assert_int_equal(plan.runs.run[0].kind, SNAP_RUN_ZERO);
+	assert_int_equal(plan.runs.run[0].count, 9);
+	assert_int_equal(lazy.count, 1);
+	assert_int_equal(lazy.run[0].page, 2);
+	assert_int_equal(lazy.run[0].count, 7);
+	snap_plan_free(&plan);
+	snap_runs_free(&lazy);
 }
 
 int main(void)
@@ -204,6 +234,7 @@ int main(void)
 		cmocka_unit_test(memory_map__file_cut_short_meanwhile__error),
 		cmocka_unit_test(memory_changed__random_changes__as_in_the_model),
 		cmocka_unit_test(memory_keep__a_stranger_lies__refused),
+		cmocka_unit_test(memory_keep__pages_of_a_pager__are_zeroes_for_a_capture),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -98,6 +98,8 @@ static void options_parse__bad_line__names_the_option(void **state)
 		       "API; use --config-file");
 	expect_refused(ARGS(A("--no-api"), A("--config-file=c"), A("--empty")),
 		       "--empty needs --ctl-fd: nothing else could load the VM");
+	expect_refused(ARGS(A("--no-api"), A("--config-file=c"), A("--uffd-fd=0")),
+		       "--uffd-fd needs --empty: only what is loaded comes from a pager");
 	expect_refused(ARGS(A("--ready-fd=200")), "--ready-fd: descriptor 200 is not open");
 	expect_refused(ARGS(A("--ready-fd=-1")), "--ready-fd: '-1' is not a descriptor number");
 	expect_refused(ARGS(A("--console-fd=1x")), "--console-fd: '1x' is not a descriptor number");

@@ -98,6 +98,8 @@ static int side_done(struct side *s)
 		fail_msg("the pager does not answer");
 	assert_int_equal(ctl_msg_recv(s->sock, &s->msg, NULL), 1);
 	assert_int_equal(s->msg.head.type, CTL_PAGE_IN);
+	struct uffdio_range range = {(uintptr_t)s->mem, BYTES};
+	assert_int_equal(ioctl(s->uffd, UFFDIO_UNREGISTER, &range), 0);
 	return s->msg.head.status;
 }
 
@@ -235,8 +237,8 @@ static void pager__given_back__stays_zero(void **state)
 	side_ask(&s, s.mem, PAGES, s.uffd);
 	same(t, s.mem, PAGES - 1);
 	assert_int_equal(madvise(s.mem + (PAGES - 1) * PAGE, PAGE, MADV_DONTNEED), 0);
-	assert_memory_equal(s.mem + (PAGES - 1) * PAGE, zero, PAGE);
 	assert_int_equal(side_done(&s), 0);
+	assert_memory_equal(s.mem + (PAGES - 1) * PAGE, zero, PAGE);
 	for (unsigned page = 0; page < PAGES - 1; page++) {
 		if (page >= 20 && page % 100 >= 20 && page % 100 < 40)
 			assert_memory_equal(s.mem + page * PAGE, zero, PAGE);
@@ -289,11 +291,8 @@ static void refused(const struct pager_cfg *cfg, uint64_t shift, uint64_t pages,
 	}
 	side_ask(&s, s.mem + shift, pages, other_fd >= 0 ? other_fd : s.uffd);
 	assert_true(side_done(&s) < 0);
-	if (shift && !(shift % PAGE)) {
-		struct uffdio_range range = {(uintptr_t)s.mem, BYTES};
-		assert_int_equal(ioctl(s.uffd, UFFDIO_UNREGISTER, &range), 0);
+	if (shift && !(shift % PAGE))
 		assert_int_equal(pthread_join(thread, NULL), 0);
-	}
 	assert_true(side_end(&s) > 0);
 }
 

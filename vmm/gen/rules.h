@@ -18,6 +18,7 @@
 #include <linux/if_tun.h>
 #include <linux/io_uring.h>
 #include <linux/kvm.h>
+#include <linux/userfaultfd.h>
 #include <signal.h>
 #include <stdint.h>
 #include <sys/ioctl.h>
@@ -133,6 +134,8 @@ static const struct rule rules[] = {
 	RULE(CTL, lseek, "stdio: closing the timings' file"),
 	RULE1(CTL, ioctl, REQUEST(TCGETS), "stdio: is it a terminal?"),
 
+	RULE1(CTL, ioctl, REQUEST(UFFDIO_REGISTER), "load: memory that comes when it is touched"),
+
 	/* ctl: a paused machine's state, out and in (vmm/kvm_state.c) */
 	RULE1(CTL, ioctl, REQUEST(KVM_GET_MP_STATE), "state of a paused vCPU"),
 	RULE1(CTL, ioctl, REQUEST(KVM_GET_REGS), "state of a paused vCPU"),
@@ -171,9 +174,10 @@ static const struct rule rules[] = {
 	RULE(CTL | IO, getrandom, "virtio-rng; a new VM generation id"),
 	RULE1(IO, fallocate, PUNCH_HOLE, "balloon: pages of memory that is ours alone"),
 	RULE2(IO, mmap, READ_WRITE, ANON_OVER, "balloon: pages of memory mapped privately"),
+	RULE1(IO, ioctl, REQUEST(UFFDIO_UNREGISTER), "watch: all of memory has come"),
 	RULE1(IO, socket, ARG_IS(0, AF_UNIX), "vsock: a connection that the guest opens"),
 	RULE(IO, connect, "vsock: a connection that the guest opens"),
-	RULE(IO, shutdown, "vsock: half-closed connections"),
+	RULE(CTL | IO, shutdown, "vsock: half-closed connections; the end of a pager"),
 	RULE1(IO, sendmsg, SEND_NOW, "network: a frame to passt"),
 	RULE1(CTL | IO, ioctl, REQUEST(TUNSETOFFLOAD),
 	      "network: what the driver can take from a tap"),
