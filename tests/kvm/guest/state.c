@@ -85,7 +85,10 @@ static const uint32_t msrs[] = {0x174,      0x175,      0x176,     0xc0000081,
 
 static uint64_t msr_value(uint64_t cpu, unsigned i)
 {
-	return pattern(cpu, 20 + i) >> 20 & (msrs[i] == 0x174 ? 0xffff : UINT64_MAX);
+	/* KVM on AMD before Linux 6.12 keeps 32 bits of SYSENTER_ESP and EIP, which no 64-bit guest there can use. */
+	uint64_t mask = msrs[i] == 0x174 ? 0xffff : msrs[i] <= 0x176 ? UINT32_MAX : UINT64_MAX;
+
+	return pattern(cpu, 20 + i) >> 20 & mask;
 }
 
 static uint8_t fpu_in[CPUS][512] __attribute__((aligned(16)));
