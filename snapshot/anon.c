@@ -63,7 +63,8 @@ int anon_add(struct anon *anon, uint64_t page, uint64_t count)
 	return 0;
 }
 
-static int by_scan(struct anon *anon, uint64_t base, uint64_t end)
+/* @without: PAGE_IS_* that do not count */
+static int by_scan(struct anon *anon, uint64_t base, uint64_t end, uint64_t without)
 {
 	struct page_region region[BATCH];
 	struct pm_scan_arg arg = {
@@ -72,8 +73,8 @@ static int by_scan(struct anon *anon, uint64_t base, uint64_t end)
 		.end = end,
 		.vec = (uintptr_t)region,
 		.vec_len = BATCH,
-		.category_inverted = PAGE_IS_FILE | PAGE_IS_PFNZERO,
-		.category_mask = PAGE_IS_FILE | PAGE_IS_PFNZERO,
+		.category_inverted = without,
+		.category_mask = without,
 		.category_anyof_mask = PAGE_IS_PRESENT | PAGE_IS_SWAPPED,
 		.return_mask = PAGE_IS_PRESENT,
 	};
@@ -92,8 +93,9 @@ static int by_scan(struct anon *anon, uint64_t base, uint64_t end)
 	return err;
 }
 
-static int by_entries(struct anon *anon, uint64_t base, uint64_t pages)
+static int by_entries(struct anon *anon, uint64_t base, uint64_t pages, uint64_t without)
 {
+	uint64_t bad = without & PAGE_IS_FILE ? ENTRY_FILE : 0;
 	uint64_t entry[BATCH];
 	int err = 0;
 
@@ -105,23 +107,33 @@ static int by_entries(struct anon *anon, uint64_t base, uint64_t pages)
 			return n < 0 ? -errno : -EIO;
 		size_t got = (size_t)n / sizeof(entry[0]);
 		for (size_t i = 0; !err && i < got; i++)
-			if ((entry[i] & (ENTRY_PRESENT | ENTRY_SWAPPED)) &&
-			    !(entry[i] & ENTRY_FILE))
+			if ((entry[i] & (ENTRY_PRESENT | ENTRY_SWAPPED)) && !(entry[i] & bad))
 				err = anon_add(anon, at + i, 1);
 		at += got;
 	}
 	return err;
 }
 
-int anon_scan(struct anon *anon, const void *base, uint64_t pages, struct errmsg *why)
+static int scan(struct anon *anon, const void *base, uint64_t pages, uint64_t without,
+		struct errmsg *why)
 {
 	uint64_t from = (uintptr_t)base;
 
 	anon->count = 0;
 	anon->pages = 0;
-	int err = anon->scan ? by_scan(anon, from, from + pages * PAGE)
-			     : by_entries(anon, from, pages);
+	int err = anon->scan ? by_scan(anon, from, from + pages * PAGE, without)
+			     : by_entries(anon, from, pages, without);
 	return err ? err_set(why, err, "scan of %llu pages of guest memory",
 			     (unsigned long long)pages)
 		   : 0;
+}
+
+int anon_scan(struct anon *anon, const void *base, uint64_t pages, struct errmsg *why)
+{
+	return scan(anon, base, pages, PAGE_IS_FILE | PAGE_IS_PFNZERO, why);
+}
+
+int anon_scan_touched(struct anon *anon, const void *base, uint64_t pages, struct errmsg *why)
+{
+	return scan(anon, base, pages, PAGE_IS_PFNZERO, why);
 }

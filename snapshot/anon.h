@@ -55,4 +55,8 @@ int anon_add(struct anon *anon, uint64_t page, uint64_t count);
 int anon_scan(struct anon *anon, const void *base, uint64_t pages, struct errmsg *why)
 	__attribute__((warn_unused_result));
 
+/* The same for all pages that the process has been at, the file's too; the zero page still does not count. */
+int anon_scan_touched(struct anon *anon, const void *base, uint64_t pages, struct errmsg *why)
+	__attribute__((warn_unused_result));
+
 #endif

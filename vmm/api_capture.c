@@ -4,6 +4,7 @@
 
 #include "vmm/api.h"
 #include "vmm/capture.h"
+#include "vmm/working_set.h"
 
 int vmm_capture(struct vmm *m, const struct vmm_capture_cfg *cfg, struct vmm_captured *out,
 		struct vmm_error *why)
@@ -30,6 +31,11 @@ int vmm_load(struct vmm *m, const struct vmm_load_cfg *cfg, struct vmm_error *wh
 
 	int err = take_config(&full, sizeof(full), cfg, cfg->size, "vmm_load_cfg", why);
 	return err ? err : machine_load(m, &full, text_of(why));
+}
+
+int vmm_working_set(struct vmm *m, struct vmm_working_set *out, struct vmm_error *why)
+{
+	return machine_working_set(m, out, text_of(why));
 }
 
 void vmm_shape(const struct vmm *m, struct vmm_shape *out)

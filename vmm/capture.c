@@ -60,6 +60,7 @@ void capture_destroy(struct vmm *m)
 	home_destroy(c->old, m->cpus);
 	snap_plan_free(&c->base);
 	snap_runs_free(&c->out);
+	working_set_free(&c->working_set);
 	for (unsigned i = 0; i < GM_REGION_MAX; i++)
 		free(c->give[i]);
 	gather_destroy(&c->gather);

@@ -20,12 +20,14 @@
 #include "vmm/home.h"
 #include "vmm/machine.h"
 #include "vmm/memory.h"
+#include "vmm/working_set.h"
 
 struct capture {
 	struct snap_out state;
 	struct gather gather;                 /* generation 1 */
 	struct home *spare;                   /* generation 0; then NULL */
 	struct home *old;                     /* between a move and machine_tidy(): what it left */
+	struct working_set working_set;       /* as it was asked for last */
 	struct snap_plan base;                /* generation 1: what memory is mapped from */
 	struct gm_holes *give[GM_REGION_MAX]; /* where it says so; in gmem from generation 1 on */
 	struct snap_runs out;                 /* generation 1: runs of the last capture */

@@ -189,6 +189,27 @@ static int on_load(struct ctl *ctl, struct ctl_msg *msg, struct reply *reply, st
 	return err;
 }
 
+_Static_assert(sizeof(struct vmm_page_run) == sizeof(struct ctl_page_run) &&
+		       offsetof(struct vmm_page_run, count) == offsetof(struct ctl_page_run, count),
+	       "ctl_page_run");
+
+static int on_working_set(struct ctl *ctl, struct ctl_msg *msg, struct reply *reply,
+			  struct errmsg *why)
+{
+	struct vmm_working_set got = {.run_count = 0};
+
+	(void)msg;
+	int err = vmm_working_set(ctl->vmm, &got, error_of(why));
+	if (!err)
+		err = reply_file(reply, "working-set", got.run, got.run_count * sizeof(*got.run),
+				 why);
+	const struct ctl_working_set body = {
+		.run_count = got.run_count, .pages = got.pages, .written = got.written};
+	if (!err)
+		memcpy(reply->body, &body, reply->len = sizeof(body));
+	return err;
+}
+
 static const struct {
 	handler *run;
 	uint32_t len; /* of the request's body */
@@ -201,6 +222,7 @@ static const struct {
 	[CTL_CAPTURE] = {on_capture, sizeof(struct ctl_capture), true},
 	[CTL_SETTLE] = {on_settle, sizeof(struct ctl_settle), false},
 	[CTL_LOAD] = {on_load, sizeof(struct ctl_load), true},
+	[CTL_WORKING_SET] = {on_working_set, 0, false},
 };
 
 /* --- connections -------------------------------------------------------------------------------------- */

@@ -346,6 +346,27 @@ struct vmm_load_cfg {
  */
 VMM_API int vmm_load(struct vmm *vmm, const struct vmm_load_cfg *cfg, struct vmm_error *why);
 
+/* `count` pages from `page` on, as in struct vmm_run. */
+struct vmm_page_run {
+	uint64_t page;
+	uint32_t count;
+	uint32_t
+		written; /* 1: written; 0: only read, or a neighbour in the page cache of one that was */
+};
+
+struct vmm_working_set {
+	const struct vmm_page_run
+		*run; /* in order; the VM's, until the next call or vmm_destroy() */
+	uint64_t run_count, pages, written;
+};
+
+/*
+ * vmm_working_set() - which pages a loaded VM has touched since its load
+ * What the next load of the same machine is to fetch in one piece.  The VM is running or paused.
+ * Return: 0; -EINVAL wrong state; -ENOTSUP it was not loaded, or its memory came from a pager; -errno.
+ */
+VMM_API int vmm_working_set(struct vmm *vmm, struct vmm_working_set *out, struct vmm_error *why);
+
 VMM_API enum vmm_state vmm_state(const struct vmm *vmm);
 /* Readable (poll) once the VM has ended.  Owned by the handle. */
 VMM_API int vmm_exit_fd(const struct vmm *vmm);

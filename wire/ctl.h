@@ -32,14 +32,15 @@
 
 enum ctl_type {
 	CTL_FDS = 1,
-	CTL_STATUS = 2,   /* no body -> ctl_status */
-	CTL_PAUSE = 3,    /* no body -> no body */
-	CTL_RESUME = 4,   /* no body -> no body */
-	CTL_STOP = 5,     /* no body -> no body; the process ends after the reply */
-	CTL_CAPTURE = 6,  /* ctl_capture -> ctl_captured */
-	CTL_SETTLE = 7,   /* ctl_settle -> no body */
-	CTL_LOAD = 8,     /* ctl_load -> ctl_loaded */
-	CTL_BALLOON = 9,  /* ctl_balloon -> no body */
+	CTL_STATUS = 2,       /* no body -> ctl_status */
+	CTL_PAUSE = 3,        /* no body -> no body */
+	CTL_RESUME = 4,       /* no body -> no body */
+	CTL_STOP = 5,         /* no body -> no body; the process ends after the reply */
+	CTL_CAPTURE = 6,      /* ctl_capture -> ctl_captured */
+	CTL_SETTLE = 7,       /* ctl_settle -> no body */
+	CTL_LOAD = 8,         /* ctl_load -> ctl_loaded */
+	CTL_BALLOON = 9,      /* ctl_balloon -> no body */
+	CTL_WORKING_SET = 10, /* no body -> ctl_working_set */
 	CTL_PAGE_IN = 11, /* a VMM to its pager: ctl_page_in -> no body, when all pages are there */
 	CTL_TYPES
 };
@@ -154,6 +155,25 @@ struct ctl_balloon {
 	uint64_t target_mib; /* what the guest is to give back */
 };
 static_assert(sizeof(struct ctl_balloon) == 8, "struct ctl_balloon");
+
+/*
+ * Which pages a loaded machine has touched.  Descriptor: `run_count` of ctl_page_run, a sealed memory file.
+ * -ENOTSUP: the machine was booted here, or its memory came from a pager.
+ */
+struct ctl_working_set {
+	uint64_t run_count;
+	uint64_t pages, written; /* sums */
+};
+static_assert(sizeof(struct ctl_working_set) == 24, "struct ctl_working_set");
+
+struct ctl_page_run {
+	uint64_t page;
+	uint32_t count;
+	uint32_t
+		written; /* 1: written; 0: only read, or a neighbour in the page cache of one that was */
+};
+static_assert(sizeof(struct ctl_page_run) == 16, "struct ctl_page_run");
+static_assert(offsetof(struct ctl_page_run, count) == 8, "ctl_page_run.count");
 
 /*
  * Over a SEQPACKET socket pair, of which a load takes one end (CTL_HAS_PAGER); the pager has the other

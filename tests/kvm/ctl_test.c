@@ -114,6 +114,57 @@ static void process__bad_requests__answered_and_survived(void **state)
 	process_stop(&p);
 }
 
+/* What a child has been at since its load; a machine that was booted has no such thing. */
+static void process__working_set__holds_what_was_touched(void **state)
+{
+	(void)state;
+	static struct ctl_msg msg, reply;
+	const struct pattern_cfg quiet = {.cpus = 1, .mem_mib = 64, .pages = 6000};
+	struct process parent, child;
+	struct ctl_working_set said;
+	uint64_t pages = 0, written = 0, end = 0, control = PATTERN_CONTROL / 4096;
+	bool found = false;
+
+	process_start(&parent, &quiet, PROCESS_GUEST);
+	process_start(&child, &quiet, PROCESS_EMPTY);
+	wait_ready(&parent);
+	refused(parent.sock, CTL_WORKING_SET, NULL, 0, 0, -ENOTSUP,
+		"a VM that was booted here has no working set yet: Operation not supported");
+	refused(child.sock, CTL_WORKING_SET, NULL, 0, 0, -EINVAL,
+		"only a VM that was loaded has a working set: Invalid argument");
+	struct vmm_captured got = process_capture(&parent, 0, &msg);
+	uint64_t sum = pattern_judge(&got, &quiet);
+	assert_int_equal(process_load(&child, &msg, CTL_LOAD_RUN, &reply), 0);
+	process_captured_free(&got, &msg);
+	for (uint64_t now = sum; now == sum;) { /* until it has gone on */
+		got = process_capture(&child, 0, &msg);
+		now = pattern_judge(&got, &quiet);
+		process_captured_free(&got, &msg);
+	}
+	assert_int_equal(process_ask(child.sock, CTL_WORKING_SET, NULL, 0, NULL, 0, &msg), 0);
+	assert_int_equal(msg.head.len, sizeof(said));
+	assert_int_equal(msg.fd_count, 1);
+	memcpy(&said, msg.body, sizeof(said));
+	size_t len = said.run_count * sizeof(struct ctl_page_run);
+	const struct ctl_page_run *run = mmap(NULL, len, PROT_READ, MAP_PRIVATE, msg.fd[0], 0);
+	assert_ptr_not_equal(run, MAP_FAILED);
+	for (uint64_t i = 0; i < said.run_count; i++) {
+		assert_true(run[i].page >= end && run[i].count > 0);
+		end = run[i].page + run[i].count;
+		found |= run[i].written && run[i].page <= control && end > control;
+		pages += run[i].count;
+		written += run[i].written ? run[i].count : 0;
+	}
+	assert_true(found);
+	assert_true(end <= 64u << 8);
+	assert_int_equal(pages, said.pages);
+	assert_true(written > 0 && written <= said.written && written <= pages);
+	munmap((void *)(uintptr_t)run, len);
+	ctl_msg_clear(&msg);
+	process_stop(&child);
+	process_stop(&parent);
+}
+
 /* A load that fails ends the empty VM with a reason and status 1; the parent does not notice. */
 static void process__load_of_garbage__child_ends(void **state)
 {
@@ -169,6 +220,7 @@ int main(void)
 		cmocka_unit_test(process__captured_and_loaded__child_goes_on),
 		cmocka_unit_test(process__pause_and_resume__as_asked),
 		cmocka_unit_test(process__bad_requests__answered_and_survived),
+		cmocka_unit_test(process__working_set__holds_what_was_touched),
 		cmocka_unit_test(process__load_of_garbage__child_ends),
 		cmocka_unit_test(process__many_clients__bounded),
 	};

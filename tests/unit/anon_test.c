@@ -133,11 +133,43 @@ static void anon_scan__anonymous_range_that_was_read__is_not_written(void **stat
 	teardown(&t);
 }
 
+/* A page that was only read counts, and perhaps its neighbours of one 64 KiB. */
+static void touched(bool scan)
+{
+	struct rig t;
+	volatile uint8_t sink = 0;
+
+	setup(&t, scan);
+	assert_int_equal(anon_scan_touched(&t.anon, t.map, PAGES, NULL), 0);
+	assert_int_equal(t.anon.pages, 0);
+	sink = (uint8_t)(sink + t.map[100 * PAGE]);
+	put(&t, 300);
+	assert_int_equal(anon_scan_touched(&t.anon, t.map, PAGES, NULL), 0);
+	bool read = false, written = false;
+	for (size_t i = 0; i < t.anon.count; i++) {
+		uint64_t page = t.anon.run[i].page, end = page + t.anon.run[i].count;
+		read |= page <= 100 && end > 100;
+		written |= page <= 300 && end > 300;
+		assert_true((page > 100 - 32 && end < 100 + 32) ||
+			    (page > 300 - 32 && end < 300 + 32));
+	}
+	assert_true(read && written);
+	teardown(&t);
+}
+
+static void anon_scan_touched__read_and_written__both_count(void **state)
+{
+	(void)state;
+	touched(true);
+	touched(false);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(anon_scan__by_pagemap_scan__finds_what_was_written),
 		cmocka_unit_test(anon_scan__by_entries__finds_what_was_written),
+		cmocka_unit_test(anon_scan_touched__read_and_written__both_count),
 		cmocka_unit_test(anon_scan__anonymous_range_that_was_read__is_not_written),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
