@@ -2,6 +2,7 @@
 #include "snapshot/image_ws.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -195,11 +196,13 @@ static uint32_t block_pages(const struct snap_ws *ws, uint32_t b)
 	return left < BATCH ? left : BATCH;
 }
 
-static int check_head(struct snap_ws *ws, size_t len, uint64_t pages, struct errmsg *why)
+/* @have: bytes in memory, of `len`: at least the lists */
+static int check_head(struct snap_ws *ws, size_t have, size_t len, uint64_t pages,
+		      struct errmsg *why)
 {
 	struct snap_ws_head *h = &ws->head;
 
-	if (len < sizeof(*h))
+	if (have < sizeof(*h))
 		return bad(why, "cut short");
 	memcpy(h, ws->bytes, sizeof(*h));
 	if (memcmp(h->magic, SNAP_WS_MAGIC, sizeof(h->magic)) != 0)
@@ -212,7 +215,7 @@ static int check_head(struct snap_ws *ws, size_t len, uint64_t pages, struct err
 		return bad(why, "its sizes cannot be");
 	size_t front =
 		sizeof(*h) + h->run_count * sizeof(*ws->run) + h->block_count * sizeof(*ws->block);
-	if (front > len)
+	if (front > have)
 		return bad(why, "cut short");
 	struct snap_ws_head zero = *h;
 	zero.crc = 0;
@@ -258,8 +261,9 @@ static int check_ref(const struct snap_ws *ws, const struct snap_ref *ref, struc
 	return -ESTALE;
 }
 
-int snap_ws_open(struct snap_ws **out, uint8_t *bytes, size_t len, uint64_t pages,
-		 const struct snap_ref *ref, struct errmsg *why)
+/* `bytes` may end with the lists: then there is no snap_ws_each(). */
+static int ws_open(struct snap_ws **out, uint8_t *bytes, size_t have, size_t len, uint64_t pages,
+		   const struct snap_ref *ref, struct errmsg *why)
 {
 	struct snap_ws *ws = calloc(1, sizeof(*ws));
 
@@ -269,7 +273,8 @@ int snap_ws_open(struct snap_ws **out, uint8_t *bytes, size_t len, uint64_t page
 	}
 	ws->bytes = bytes;
 	ws->buf = malloc(BLOCK);
-	int err = ws->buf ? check_head(ws, len, pages, why) : err_set(why, ENOMEM, "working set");
+	int err = ws->buf ? check_head(ws, have, len, pages, why)
+			  : err_set(why, ENOMEM, "working set");
 	if (!err)
 		err = check_lists(ws, why);
 	if (!err)
@@ -282,27 +287,49 @@ int snap_ws_open(struct snap_ws **out, uint8_t *bytes, size_t len, uint64_t page
 	return 0;
 }
 
-int snap_ws_open_file(struct snap_ws **out, int fd, const struct snap_image *image,
-		      struct errmsg *why)
+int snap_ws_open(struct snap_ws **out, uint8_t *bytes, size_t len, uint64_t pages,
+		 const struct snap_ref *ref, struct errmsg *why)
 {
-	struct snap_ref ref = {.root = image->head.crc};
+	return ws_open(out, bytes, len, len, pages, ref, why);
+}
+
+static int file_len(int fd, size_t *len, struct errmsg *why)
+{
 	struct stat st;
 
-	memcpy(ref.id, image->head.id, SNAP_ID_LEN);
 	if (fstat(fd, &st))
 		return err_set(why, errno, "working set");
 	if (!S_ISREG(st.st_mode) || st.st_size <= 0 || st.st_size > SNAP_WS_MAX)
 		return bad(why, "its size cannot be");
-	size_t len = (size_t)st.st_size;
-	uint8_t *bytes = malloc(len);
+	*len = (size_t)st.st_size;
+	return 0;
+}
+
+/* The first `count` bytes of a file of `len`. */
+static int open_some(struct snap_ws **out, int fd, size_t count, size_t len,
+		     const struct snap_image *image, struct errmsg *why)
+{
+	struct snap_ref ref = {.root = image->head.crc};
+	uint8_t *bytes = malloc(count);
+
 	if (!bytes)
 		return err_set(why, ENOMEM, "working set");
-	int err = io_read(fd, bytes, len, 0, why);
+	memcpy(ref.id, image->head.id, SNAP_ID_LEN);
+	int err = io_read(fd, bytes, count, 0, why);
 	if (err) {
 		free(bytes);
 		return err;
 	}
-	return snap_ws_open(out, bytes, len, image->head.pages, &ref, why);
+	return ws_open(out, bytes, count, len, image->head.pages, &ref, why);
+}
+
+int snap_ws_open_file(struct snap_ws **out, int fd, const struct snap_image *image,
+		      struct errmsg *why)
+{
+	size_t len = 0;
+
+	int err = file_len(fd, &len, why);
+	return err ? err : open_some(out, fd, len, len, image, why);
 }
 
 int snap_ws_open_section(struct snap_ws **out, const struct snap_image *image, struct errmsg *why)
@@ -388,4 +415,52 @@ static int copy_pages(void *arg, uint64_t page, uint32_t count, bool written, co
 int snap_ws_fetch(struct snap_ws *ws, uint8_t *base, struct errmsg *why)
 {
 	return snap_ws_each(ws, copy_pages, base, why);
+}
+
+/* --- warming ------------------------------------------------------------------------------------ */
+
+static void warm_run(const struct snap_plan *plan, uint64_t page, uint64_t end)
+{
+	for (const struct snap_run *run; page < end && (run = snap_runs_find(&plan->runs, page));) {
+		uint64_t stop = run->page + run->count < end ? run->page + run->count : end;
+		if (run->kind == SNAP_RUN_MAP)
+			readahead(plan->fd[run->source],
+				  (off64_t)(run->off + (page - run->page) * PAGE),
+				  (stop - page) * PAGE);
+		page = stop;
+	}
+}
+
+void snap_ws_warm(const struct snap_ws *ws, const struct snap_plan *plan)
+{
+	for (uint32_t i = 0; i < ws->head.run_count; i++) {
+		uint64_t page = ws->run[i].page;
+		warm_run(plan, page, page + (ws->run[i].count & ~SNAP_WS_WRITTEN));
+	}
+}
+
+int snap_ws_warm_file(int fd, const struct snap_image *image, const struct snap_plan *plan,
+		      struct errmsg *why)
+{
+	struct snap_ws_head head;
+	struct snap_ws *ws;
+	size_t len = 0;
+
+	int err = file_len(fd, &len, why);
+	if (!err && len < sizeof(head))
+		err = bad(why, "cut short");
+	if (!err)
+		err = io_read(fd, (uint8_t *)&head, sizeof(head), 0, why);
+	if (err)
+		return err;
+	uint64_t front = sizeof(head) + (uint64_t)head.run_count * sizeof(*ws->run) +
+			 (uint64_t)head.block_count * sizeof(*ws->block);
+	if (front > len)
+		return bad(why, "cut short");
+	err = open_some(&ws, fd, front, len, image, why);
+	if (err)
+		return err;
+	snap_ws_warm(ws, plan);
+	snap_ws_close(ws);
+	return 0;
 }

@@ -65,4 +65,19 @@ int snap_ws_each(struct snap_ws *ws, snap_ws_fn *on, void *arg, struct errmsg *w
 int snap_ws_fetch(struct snap_ws *ws, uint8_t *base, struct errmsg *why)
 	__attribute__((warn_unused_result));
 
+/*
+ * snap_ws_warm() - have the set's pages read from the files that a plan maps, all at once
+ * Without waiting for them, and whether or not they come: who touches one early waits for it alone.  For files that are
+ * not in the page cache; costs a system call each run.
+ */
+void snap_ws_warm(const struct snap_ws *ws, const struct snap_plan *plan);
+
+/*
+ * snap_ws_warm_file() - the same for a set beside the snapshot, of which only the list is read
+ * @fd: borrowed
+ * Return: 0; -ESTALE of another snapshot; -EBADMSG; -errno.
+ */
+int snap_ws_warm_file(int fd, const struct snap_image *image, const struct snap_plan *plan,
+		      struct errmsg *why) __attribute__((warn_unused_result));
+
 #endif

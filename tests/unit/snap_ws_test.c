@@ -134,6 +134,48 @@ static void snap_ws__as_a_section__survives_flattening(void **state)
 	snap_chain_close(chain);
 }
 
+/* Only the list is read: what damages the pages is not seen, what damages the list is. */
+static void snap_ws_warm_file__list_is_checked(void **state)
+{
+	struct rig *t = *state;
+	snap_ws_page list[COUNT];
+	struct snap_plan plan = {.fd = NULL};
+	struct errmsg why = {""};
+	uint8_t *bytes;
+	size_t len;
+
+	rig_scribble(t, PAGES);
+	rig_write(t, "a", NULL, SNAP_IMAGE_FLAT);
+	rig_scribble(t, 100);
+	rig_write(t, "b", "a", SNAP_IMAGE_PACKED);
+	struct snap_chain *chain = rig_open(t, "b", SNAP_CHAIN_NEEDED);
+	const struct snap_image *head = snap_chain_head(chain);
+	struct snap_ref ref = ref_of(chain);
+	record(list);
+	must(snap_ws_make(chain, list, COUNT, &ref, &bytes, &len, &why), &why);
+	must(snap_chain_plan(chain, &plan, &why), &why);
+	cleanup_close int fd = memfd_create("set", MFD_CLOEXEC);
+	assert_int_equal(pwrite(fd, bytes, len, 0), len);
+	must(snap_ws_warm_file(fd, head, &plan, &why), &why);
+	assert_int_equal(pwrite(fd, "x", 1, (off_t)len - 1), 1);
+	must(snap_ws_warm_file(fd, head, &plan, &why), &why);
+	for (size_t at = 0; at < 200; at++) { /* head and some of the runs */
+		uint8_t other = (uint8_t)(bytes[at] + 1);
+		assert_int_equal(pwrite(fd, &other, 1, (off_t)at), 1);
+		assert_int_equal(snap_ws_warm_file(fd, head, &plan, NULL), -EBADMSG);
+		assert_int_equal(pwrite(fd, bytes + at, 1, (off_t)at), 1);
+	}
+	assert_int_equal(snap_ws_warm_file(fd, snap_chain_image(chain, 1), &plan, NULL), -ESTALE);
+	const size_t cuts[] = {0, 63, 64, 500, len - 1};
+	for (size_t i = ARRAY_LEN(cuts); i-- > 0;) {
+		assert_int_equal(ftruncate(fd, (off_t)cuts[i]), 0);
+		assert_int_equal(snap_ws_warm_file(fd, head, &plan, NULL), -EBADMSG);
+	}
+	free(bytes);
+	snap_plan_free(&plan);
+	snap_chain_close(chain);
+}
+
 static void snap_ws_make__twice_outside_or_too_many__refused(void **state)
 {
 	struct rig *t = *state;
@@ -202,6 +244,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		rig_test(snap_ws__beside_a_chain__pages_in_order),
 		rig_test(snap_ws__as_a_section__survives_flattening),
+		rig_test(snap_ws_warm_file__list_is_checked),
 		rig_test(snap_ws_make__twice_outside_or_too_many__refused),
 		rig_test(snap_ws__every_bit_flipped_or_cut__refused),
 	};
