@@ -54,18 +54,24 @@ void home_socket(int home_fd, char out[static 48])
 	snprintf(out, 48, "/proc/self/fd/%d/" HOME_SOCKET, home_fd);
 }
 
-static int open_socket(int home_fd, struct errmsg *why)
+void home_ctl(int home_fd, char out[static 48])
 {
-	cleanup_close int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	snprintf(out, 48, "/proc/self/fd/%d/" HOME_CTL, home_fd);
+}
+
+/* @type: SOCK_* */
+static int open_socket(int home_fd, const char *name, int type, struct errmsg *why)
+{
+	cleanup_close int fd = socket(AF_UNIX, type | SOCK_CLOEXEC, 0);
 	struct sockaddr_un addr = {.sun_family = AF_UNIX};
 
 	if (fd < 0)
-		return err_set(why, errno, "vsock socket");
-	home_socket(home_fd, addr.sun_path);
-	unlinkat(home_fd, HOME_SOCKET, 0);
+		return err_set(why, errno, "%s", name);
+	snprintf(addr.sun_path, sizeof(addr.sun_path), "/proc/self/fd/%d/%s", home_fd, name);
+	unlinkat(home_fd, name, 0);
 	if (bind(fd, (struct sockaddr *)&addr, sizeof(addr)) || listen(fd, LIFE_BACKLOG) ||
-	    fchmodat(home_fd, HOME_SOCKET, 0600, 0))
-		return err_set(why, errno, HOME_SOCKET);
+	    fchmodat(home_fd, name, 0600, 0))
+		return err_set(why, errno, "%s", name);
 	return steal_fd(&fd);
 }
 
@@ -87,10 +93,13 @@ int home_parts(struct life_parts *parts, int home_fd, const struct life_config *
 	int err;
 
 	parts->fd[LIFE_FD_ALIVE] = err = open_lock(home_fd, why);
-	if (err >= 0 && cfg->image)
+	if (err >= 0 && cfg->image && !cfg->empty)
 		parts->fd[LIFE_FD_OVERLAY] = err = make_file(home_fd, HOME_LAYER, O_RDWR, why);
 	if (err >= 0)
-		parts->fd[LIFE_FD_LISTEN] = err = open_socket(home_fd, why);
+		parts->fd[LIFE_FD_LISTEN] = err =
+			open_socket(home_fd, HOME_SOCKET, SOCK_STREAM, why);
+	if (err >= 0)
+		parts->fd[LIFE_FD_CTL] = err = open_socket(home_fd, HOME_CTL, SOCK_SEQPACKET, why);
 	if (err >= 0)
 		parts->fd[LIFE_FD_CONSOLE] = err = open_console(home_fd, why);
 	if (err >= 0)

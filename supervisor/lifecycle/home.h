@@ -5,9 +5,10 @@
  *   vmm           its process id, written by the process itself before it becomes spore-vmm, which holds a
  *                 lock on this file (an open file description that nobody else keeps): locked = alive
  *   vsock.sock    the guest's vsock
+ *   ctl.sock      the control socket of the VMM (wire/ctl.h)
  *   console.log   the guest's console, a ring of fixed size (wire/conlog.h)
  *   vmm.log       the VMM's own messages, which it bounds
- *   layer.cow     the writable layer of the disk
+ *   disk-N.cow    the writable layers of the disk, from the bottom: sealed but for the last (layers.h)
  *
  * Thread: any; no globals.
  */
@@ -21,15 +22,16 @@
 
 #define HOME_VMM      "vmm"
 #define HOME_SOCKET   "vsock.sock"
+#define HOME_CTL      "ctl.sock"
 #define HOME_CONSOLE  "console.log"
 #define HOME_MESSAGES "vmm.log"
-#define HOME_LAYER    "layer.cow"
+#define HOME_LAYER    "disk-0.cow"
 
 #define HOME_CONSOLE_CAP (256u << 10) /* bytes of console kept */
 
 /*
  * home_parts() - what the VMM gets from the folder, made where it is not there
- * Fills the layer (when there is an image), the listening socket, the lock, the console and the messages
+ * Fills the layer (when there is an image, and a guest to boot), the listening sockets, the lock, the console and the messages
  * in `parts`.
  * Return: 0; -EBUSY a VMM lives there; -errno.
  */
@@ -46,8 +48,9 @@ int home_vmm(int home_fd, int *pid, struct errmsg *why);
 /* SIGKILL to the VMM, if one lives, and waits for its end.  Return: 0; -ETIMEDOUT; -errno. */
 int home_kill(int home_fd, struct errmsg *why);
 
-/* The socket in the folder as a path for connect(2), valid while home_fd is open.  @out: 48 bytes. */
+/* The sockets in the folder as a path for connect(2), valid while home_fd is open.  @out: 48 bytes. */
 void home_socket(int home_fd, char out[static 48]);
+void home_ctl(int home_fd, char out[static 48]);
 
 /* The last lines of the console and of the messages, fit for a terminal.  "" when there are none. */
 void home_console(int home_fd, unsigned lines, char *text, size_t cap);

@@ -25,7 +25,8 @@
 #define LIFT_FROM 64 /* above every fixed number */
 
 struct vmm_args {
-	char listen[12], ready[12], port[12], net[12], timings[32], console[12], expire[16];
+	char listen[12], ready[12], port[12], net[12], timings[32], console[12], expire[16],
+		ctl[12];
 	const char *argv[ARGS_MAX];
 };
 
@@ -50,6 +51,21 @@ static const char **net_args(struct vmm_args *a, const char **at, const struct l
 	return at;
 }
 
+static const char **home_args(struct vmm_args *a, const char **at, const struct life_config *cfg)
+{
+	*at++ = "--console-log-fd";
+	*at++ = a->console;
+	*at++ = "--ctl-fd";
+	*at++ = a->ctl;
+	if (cfg->empty)
+		*at++ = "--empty";
+	if (cfg->home->expire_ms) {
+		*at++ = "--expire-ms";
+		*at++ = a->expire;
+	}
+	return at;
+}
+
 static void build_args(struct vmm_args *a, const struct life_config *cfg)
 {
 	const char **at = a->argv;
@@ -59,6 +75,7 @@ static void build_args(struct vmm_args *a, const struct life_config *cfg)
 	snprintf(a->port, sizeof(a->port), "%u", AGENT_READY_PORT);
 	snprintf(a->timings, sizeof(a->timings), "/proc/self/fd/%d", LIFE_FD_TIMINGS);
 	snprintf(a->console, sizeof(a->console), "%d", LIFE_FD_CONSOLE);
+	snprintf(a->ctl, sizeof(a->ctl), "%d", LIFE_FD_CTL);
 	snprintf(a->expire, sizeof(a->expire), "%u", cfg->home ? cfg->home->expire_ms : 0);
 	*at++ = cfg->vmm;
 	*at++ = "--no-api";
@@ -78,14 +95,8 @@ static void build_args(struct vmm_args *a, const struct life_config *cfg)
 		*at++ = "--timings";
 		*at++ = a->timings;
 	}
-	if (cfg->home) {
-		*at++ = "--console-log-fd";
-		*at++ = a->console;
-	}
-	if (cfg->home && cfg->home->expire_ms) {
-		*at++ = "--expire-ms";
-		*at++ = a->expire;
-	}
+	if (cfg->home)
+		at = home_args(a, at, cfg);
 	at = net_args(a, at, &cfg->net);
 	*at = NULL;
 	assert(at < a->argv + ARGS_MAX);

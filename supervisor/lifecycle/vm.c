@@ -124,7 +124,7 @@ static int make_parts(struct life_vm *vm, struct life_parts *parts, const struct
 	int err = 0;
 
 	parts->fd[LIFE_FD_CONFIG] = part(life_config_fd(cfg, why), &err);
-	if (!err && cfg->image)
+	if (!err && cfg->image && !cfg->empty)
 		parts->fd[LIFE_FD_IMAGE] = part(life_image_fd(cfg->image, why), &err);
 	if (!err)
 		err = cfg->home ? home_parts(parts, cfg->home->fd, cfg, why)

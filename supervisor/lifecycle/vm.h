@@ -10,7 +10,8 @@
  * for the microseconds between bind() and unlink() of the socket: a folder named spore-XXXXXX.
  *
  * Or the VMM has a folder to live in (home.h) and outlives this process: then each part has a name there,
- * its console and messages are files, and life_vm_attach() finds it again.
+ * its console and messages are files, and life_vm_attach() finds it again.  Such a VMM has a control socket
+ * and can be captured; the same configuration with `empty` makes the VMM that a capture of it loads into.
  *
  * Without a folder, a thread drains the guest's console and the VMM's messages into bounded rings
  * from start to end, so that neither can block the VMM, and the tail is there when something goes wrong.
@@ -55,6 +56,7 @@ struct life_config {
 	struct life_net net;
 	int console_copy_fd;          /* console bytes go there too; -1: nowhere; not with `home` */
 	const struct life_home *home; /* NULL: none, it ends with this process */
+	bool empty; /* no guest yet: life_load() brings one (load.h); with `home` only */
 };
 
 struct life_vm;

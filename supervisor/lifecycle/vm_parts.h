@@ -20,6 +20,7 @@ enum life_fd {
 	LIFE_FD_CONSOLE, /* a console log: only in the folder of a sandbox (home.h) */
 	LIFE_FD_ALIVE,   /* the same: the VMM keeps it, and does nothing with it */
 	LIFE_FD_NET,
+	LIFE_FD_CTL, /* the control socket, listening: likewise */
 	LIFE_FD_END,
 };
 

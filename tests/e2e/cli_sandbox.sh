@@ -31,7 +31,7 @@ id=$("$spore" "${create[@]}" --name first 2>"$work/err")
 check create_id_alone_on_stdout [ "$(printf '%s' "$id" | grep -cE '^[2-9a-km-np-z]{10}$')$(cat "$work/err")" = 1 ]
 check vmm_outlives_command [ "$(vmms)" = 1 ]
 check folder_modes [ "$(stat -c %a "$SPORE_STATE/sandboxes" "$SPORE_STATE/sandboxes/$id" "$SPORE_STATE/sandboxes/$id/meta.json" \
-	"$SPORE_STATE/sandboxes/$id/layer.cow" "$SPORE_STATE/sandboxes/$id/vsock.sock" | tr '\n' ' ')" = '700 700 600 600 600 ' ]
+	"$SPORE_STATE/sandboxes/$id/disk-0.cow" "$SPORE_STATE/sandboxes/$id/vsock.sock" | tr '\n' ' ')" = '700 700 600 600 600 ' ]
 one exec_streams_status 3 hello oops exec "$id" sh -c 'echo hello; echo oops >&2; exit 3' </dev/null
 one exec_by_name 0 named '' exec first echo named </dev/null
 one exec_by_prefix 0 prefix '' exec "${id:0:4}" -- echo prefix </dev/null

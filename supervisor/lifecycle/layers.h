@@ -1,0 +1,48 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * layers.h - the writable layers of a sandbox's disk: disk-0.cow, disk-1.cow, ... in its folder (home.h)
+ *
+ * A capture seals the top layer and puts a fresh one on it, so from the bottom up they are sealed, and the first
+ * that is not is the one that the VMM writes to.  What lies above that one was made for a capture that has not come
+ * to pass, and is made anew by the next.
+ *
+ * Thread: any; whoever changes them holds the sandbox's lock.
+ */
+#ifndef SPORE_SUPERVISOR_LIFECYCLE_LAYERS_H
+#define SPORE_SUPERVISOR_LIFECYCLE_LAYERS_H
+
+#include <stdint.h>
+
+#include "base/err.h"
+#include "wire/cow.h"
+
+#define LAYERS_MAX 63 /* sealed ones: with the top, what a VMM takes (VMM_LAYERS_MAX) */
+
+/* The sealed layers, opened for reading.  layers_close() it. */
+struct layers {
+	int fd[LAYERS_MAX + 1]; /* bottom to top; the one behind the sealed ones: layers_top() */
+	uint8_t id[LAYERS_MAX][COW_ID_LEN];
+	unsigned count; /* of the sealed ones */
+	uint64_t size;  /* of the disk, in bytes */
+	uint32_t block_size;
+};
+
+/*
+ * layers_open() - look at what there is
+ * Return: 0; -EBADMSG one is damaged, or does not lie on the one below; -E2BIG; -errno.
+ */
+int layers_open(struct layers *out, int home_fd, struct errmsg *why);
+void layers_close(struct layers *layers);
+
+/* disk-`index`.cow, to write to: an empty file, whatever was there.  Return: a descriptor; -errno. */
+int layers_fresh(int home_fd, unsigned index, struct errmsg *why);
+/* The same for reading: the VMM's present top.  Return: a descriptor; -errno. */
+int layers_read(int home_fd, unsigned index, struct errmsg *why);
+
+/*
+ * layers_top() - an empty layer on the sealed ones, as layers->fd[layers->count], open for writing
+ * There is at least one sealed one.  Return: 0; -errno.
+ */
+int layers_top(struct layers *layers, int home_fd, struct errmsg *why);
+
+#endif
