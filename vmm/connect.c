@@ -11,36 +11,66 @@
 #include "devices/vsock.h"
 #include "vmm/drive.h"
 
+/* A backend on its way to its device: made here, put there on the io thread. */
+struct hand_over {
+	struct dev *dev;
+	struct blk_backend *backend, *old;
+	struct errmsg *why;
+	int err;
+};
+
+static void put_backend(void *arg)
+{
+	struct hand_over *to = arg;
+	to->err = vblk_set_backend(to->dev, to->backend, &to->old, to->why);
+}
+
 static int connect_disk(struct vmm *m, unsigned index, const struct vmm_disk *disk,
 			struct errmsg *why)
 {
-	struct dev *dev = mmio_dev(m->dev[index]);
-	struct blk_backend *backend, *old;
+	struct hand_over to = {.dev = mmio_dev(m->dev[index]), .why = why};
 
-	int err = drive_stack(&backend, dev->id, disk, vblk_is_read_only(dev), m->loop, why);
+	int err =
+		drive_stack(&to.backend, to.dev->id, disk, vblk_is_read_only(to.dev), m->loop, why);
 	if (err)
-		return err_wrap(why, err, "drive %s", dev->id);
-	err = vblk_set_backend(dev, backend, &old, why);
-	if (err) {
-		blk_destroy(backend);
-		return err_wrap(why, err, "drive %s", dev->id);
+		return err_wrap(why, err, "drive %s", to.dev->id);
+	loop_call(m->loop, put_backend, &to);
+	if (to.err) {
+		blk_destroy(to.backend);
+		return err_wrap(why, to.err, "drive %s", to.dev->id);
 	}
-	blk_destroy(old);
-	m->layered[index] = disk->layer_count ? backend : NULL;
+	blk_destroy(to.old);
+	m->layered[index] = disk->layer_count ? to.backend : NULL;
 	return 0;
+}
+
+struct host_change {
+	struct dev *dev;
+	int fd, err;
+};
+
+static void put_host(void *arg)
+{
+	struct host_change *to = arg;
+	to->err = vsock_set_host(to->dev, to->fd, NULL, NULL);
 }
 
 static int connect_vsock(struct vmm *m, int listen_fd, struct errmsg *why)
 {
+	struct host_change to = {.dev = m->vsock};
+
 	if (listen_fd < 0)
 		return 0;
 	if (!m->vsock)
 		return err_set(why, EINVAL, "a vsock's socket for a machine without a vsock");
-	int fd = fcntl(listen_fd, F_DUPFD_CLOEXEC, 0);
-	int err = fd < 0 ? -errno : vsock_set_host(m->vsock, fd, NULL, why);
-	if (err && fd >= 0)
-		close(fd);
-	return err ? err_set(why, err, "vsock socket") : 0;
+	to.fd = fcntl(listen_fd, F_DUPFD_CLOEXEC, 0);
+	if (to.fd < 0)
+		return err_set(why, errno, "vsock socket");
+	loop_call(m->loop, put_host, &to);
+	if (!to.err)
+		return 0;
+	close(to.fd);
+	return err_set(why, to.err, "vsock socket");
 }
 
 int devices_connect(struct vmm *m, const struct vmm_load_cfg *cfg, struct errmsg *why)

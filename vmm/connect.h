@@ -2,7 +2,7 @@
 /*
  * connect.h - what stands behind the devices: put there by a load, exchanged by a capture
  *
- * Thread: ctl, but devices_connect(): io, by loop_call(), all devices quiesced.
+ * Thread: ctl; files are opened and looked at there, devices get them on the io thread (loop_call()).
  */
 #ifndef SPORE_VMM_CONNECT_H
 #define SPORE_VMM_CONNECT_H
@@ -11,7 +11,7 @@
 #include "devices/blk_cow.h"
 #include "vmm/machine.h"
 
-/* Disks, the vsock's socket and the network of a load, behind the devices of an empty machine. */
+/* Disks and the vsock's socket of a load, behind the devices of an empty machine, which are quiesced. */
 int devices_connect(struct vmm *m, const struct vmm_load_cfg *cfg, struct errmsg *why);
 
 /*

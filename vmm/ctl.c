@@ -227,11 +227,28 @@ static const struct {
 
 /* --- connections -------------------------------------------------------------------------------------- */
 
-static void drop(struct ctl_conn *conn)
+static void drop(struct ctl *ctl, struct ctl_conn *conn)
 {
 	ctl_msg_clear(conn->msg);
 	close(conn->fd);
 	conn->fd = -1;
+	if (conn->holds && !ctl->stop && vmm_state(ctl->vmm) == VMM_PAUSED)
+		vmm_resume(ctl->vmm, NULL);
+	conn->holds = false;
+}
+
+/* Who holds the VM paused after a request of this connection. */
+static bool holds_after(const struct ctl_conn *conn, unsigned type, const struct ctl_msg *msg,
+			int err)
+{
+	struct ctl_capture asked;
+
+	if (err || type == CTL_STATUS || type == CTL_SETTLE)
+		return conn->holds;
+	if (type != CTL_CAPTURE)
+		return false;
+	memcpy(&asked, msg->body, sizeof(asked));
+	return asked.flags & CTL_CAPTURE_STAY;
 }
 
 static int carry_out(struct ctl *ctl, struct ctl_msg *msg, struct reply *reply, struct errmsg *why)
@@ -255,6 +272,7 @@ static void answer(struct ctl *ctl, struct ctl_conn *conn)
 	reply.len = reply.fd_count = reply.own_count = 0;
 	int err = carry_out(ctl, conn->msg, &reply, &why);
 	uint16_t type = conn->msg->head.type;
+	conn->holds = holds_after(conn, type, conn->msg, err);
 	ctl_msg_clear(conn->msg);
 	int sent = err ? ctl_msg_send(conn->fd, type, err, why.text, (uint32_t)strlen(why.text),
 				      NULL, 0, NULL)
@@ -263,7 +281,7 @@ static void answer(struct ctl *ctl, struct ctl_conn *conn)
 	for (unsigned i = 0; i < reply.own_count; i++)
 		close(reply.fd[i]);
 	if (sent)
-		drop(conn);
+		drop(ctl, conn);
 	if (type == CTL_CAPTURE && !err)
 		vmm_tidy(ctl->vmm, NULL); /* a failure ends the VM, and says so */
 }
@@ -273,7 +291,7 @@ static void serve(struct ctl *ctl, struct ctl_conn *conn)
 	int got = ctl_msg_recv(conn->fd, conn->msg, NULL);
 
 	if (got < 0 && got != -EAGAIN)
-		drop(conn);
+		drop(ctl, conn);
 	else if (got > 0)
 		answer(ctl, conn);
 }

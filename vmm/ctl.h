@@ -20,6 +20,7 @@
 struct ctl_conn {
 	int fd;              /* -1: free */
 	struct ctl_msg *msg; /* made before the sandbox closes */
+	bool holds;          /* its capture keeps the VM paused */
 };
 
 struct ctl {

@@ -12,13 +12,6 @@
 #include "vmm/state.h"
 #include "vmm/vmgenid.h"
 
-struct connection {
-	struct vmm *m;
-	const struct vmm_load_cfg *cfg;
-	struct errmsg *why;
-	int err;
-};
-
 static bool has_lazy(const struct vmm_memory *memory)
 {
 	for (uint64_t i = 0; i < memory->run_count; i++)
@@ -39,25 +32,14 @@ static int load_check(const struct vmm *m, const struct vmm_load_cfg *cfg, struc
 	return 0;
 }
 
-static void connect_all(void *arg)
-{
-	struct connection *to = arg;
-	to->err = devices_connect(to->m, to->cfg, to->why);
-}
-
 /* First what the guest knows of them, then what stands behind. */
 static int load_devices(struct vmm *m, const struct vmm_load_cfg *cfg, const struct snap_in *in,
 			struct errmsg *why)
 {
-	struct connection to = {.m = m, .cfg = cfg, .why = why};
-
 	int err = devices_load(m, in, why);
 	if (!err)
 		err = vmgenid_load(m, in, why);
-	if (err)
-		return err;
-	loop_call(m->loop, connect_all, &to);
-	return to.err;
+	return err ? err : devices_connect(m, cfg, why);
 }
 
 static int load_memory(struct vmm *m, const struct vmm_load_cfg *cfg, struct errmsg *why)

@@ -76,7 +76,11 @@ struct ctl_status {
 static_assert(sizeof(struct ctl_status) == 56, "struct ctl_status");
 static_assert(offsetof(struct ctl_status, mem_mib) == 16, "ctl_status.mem_mib");
 
-#define CTL_CAPTURE_STAY 1u /* flags: the VM stays paused; else it runs on */
+/*
+ * flags: the VM stays paused; else it runs on.  It stays so for this connection: when that ends, and the VM is paused
+ * still, it runs on, so that no client that was killed leaves a VM standing.
+ */
+#define CTL_CAPTURE_STAY 1u
 #define CTL_CAPTURE_LAST 2u /* the difference to the last settled capture, not to the base */
 
 /*

@@ -22,6 +22,14 @@ struct box_exec_args {
 	bool detach;
 };
 
+#define FORK_MAX 1000 /* children of one command */
+
+struct fork_args {
+	const char *state_dir, *name;
+	uint64_t count; /* 0: 1 */
+	bool json;
+};
+
 /* What the smaller commands take; each has its own rows. */
 struct box_args {
 	const char *state_dir, *user;
@@ -31,7 +39,8 @@ struct box_args {
 };
 
 extern const struct opt create_options[], exec_options[], shell_options[], attach_options[],
-	ls_options[], end_options[], rm_options[], logs_options[], show_options[], cp_options[];
+	ls_options[], end_options[], rm_options[], logs_options[], show_options[], cp_options[],
+	fork_options[];
 
 int cmd_create(void *config, int argc, char **argv);
 int cmd_exec(void *config, int argc, char **argv);
@@ -42,6 +51,9 @@ int cmd_metrics(void *config, int argc, char **argv);
 int cmd_cp(void *config, int argc, char **argv);
 int cmd_ls(void *config, int argc, char **argv);
 int cmd_logs(void *config, int argc, char **argv);
+int cmd_pause(void *config, int argc, char **argv);
+int cmd_resume(void *config, int argc, char **argv);
+int cmd_fork(void *config, int argc, char **argv);
 int cmd_kill(void *config, int argc, char **argv);
 int cmd_rm(void *config, int argc, char **argv);
 

@@ -105,6 +105,23 @@ const struct opt logs_options[] = {
 	{.name = NULL},
 };
 
+const struct opt fork_options[] = {
+	{.name = "count",
+	 .letter = 'n',
+	 .value = "N",
+	 .help = "how many children, 1 to 1000 (default 1)",
+	 .set = opt_set_count,
+	 .offset = offsetof(struct fork_args, count)},
+	{.name = "name",
+	 .value = "NAME",
+	 .help = "a name for the child, besides its id",
+	 .set = opt_set_text,
+	 .offset = offsetof(struct fork_args, name)},
+	JSON(struct fork_args),
+	STATE_DIR(struct fork_args),
+	{.name = NULL},
+};
+
 const struct opt show_options[] = {
 	JSON(struct box_args),
 	STATE_DIR(struct box_args),

@@ -38,7 +38,7 @@ struct ctl_machine {
 
 /*
  * ctl_capture() - take one
- * @layer: empty layers, one for each drive that writes to one; borrowed
+ * @layer: for each drive that writes to a layer an empty file and the present top for reading (wire/ctl.h); borrowed
  * The plan's runs are not checked yet: snap_plan_check().
  * Return: 0; -EBADMSG an answer that is none; the VMM's -errno; -errno.
  */

@@ -12,18 +12,16 @@
 #include "base/cleanup.h"
 #include "snapshot/cow.h"
 
-#define NAME_MAX_LEN 24
-
-static void name_of(char name[static NAME_MAX_LEN], unsigned index)
+void layers_name(char name[static LAYERS_NAME_MAX], unsigned index)
 {
-	snprintf(name, NAME_MAX_LEN, "disk-%u.cow", index);
+	snprintf(name, LAYERS_NAME_MAX, "disk-%u.cow", index);
 }
 
 static int open_layer(int home_fd, unsigned index, int flags, struct errmsg *why)
 {
-	char name[NAME_MAX_LEN];
+	char name[LAYERS_NAME_MAX];
 
-	name_of(name, index);
+	layers_name(name, index);
 	int fd = openat(home_fd, name, flags | O_NOFOLLOW | O_CLOEXEC, 0600);
 	return fd < 0 ? err_set(why, errno, "%s", name) : fd;
 }

@@ -18,6 +18,10 @@
 
 #define LAYERS_MAX 63 /* sealed ones: with the top, what a VMM takes (VMM_LAYERS_MAX) */
 
+#define LAYERS_NAME_MAX 24
+/* The name of layer `index`, from the bottom. */
+void layers_name(char name[static LAYERS_NAME_MAX], unsigned index);
+
 /* The sealed layers, opened for reading.  layers_close() it. */
 struct layers {
 	int fd[LAYERS_MAX + 1]; /* bottom to top; the one behind the sealed ones: layers_top() */

@@ -74,6 +74,32 @@ static void process__pause_and_resume__as_asked(void **state)
 	process_stop(&p);
 }
 
+/* A client that is killed leaves no VM standing; one that asked for a pause in words does. */
+static void process__client_of_a_capture_goes__vm_runs_on(void **state)
+{
+	(void)state;
+	static struct ctl_msg msg;
+	const struct ctl_capture stay = {.flags = CTL_CAPTURE_STAY};
+	struct process p;
+
+	process_start(&p, &shape, PROCESS_GUEST);
+	wait_ready(&p);
+	for (unsigned i = 0; i < 2; i++) {
+		int other = process_connect(&p);
+		assert_int_equal(
+			process_ask(other, CTL_CAPTURE, &stay, sizeof(stay), NULL, 0, &msg), 0);
+		ctl_msg_clear(&msg);
+		assert_int_equal(process_status(&p).state, CTL_PAUSED);
+		if (i)
+			assert_int_equal(process_ask(other, CTL_PAUSE, NULL, 0, NULL, 0, &msg), 0);
+		close(other);
+		process_status(&p); /* by now its end has been seen */
+		process_status(&p);
+		assert_int_equal(process_status(&p).state, i ? CTL_PAUSED : CTL_RUNNING);
+	}
+	process_stop(&p);
+}
+
 static void refused(int sock, uint16_t type, const void *body, uint32_t len, unsigned fds,
 		    int status, const char *text)
 {
@@ -219,6 +245,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(process__captured_and_loaded__child_goes_on),
 		cmocka_unit_test(process__pause_and_resume__as_asked),
+		cmocka_unit_test(process__client_of_a_capture_goes__vm_runs_on),
 		cmocka_unit_test(process__bad_requests__answered_and_survived),
 		cmocka_unit_test(process__working_set__holds_what_was_touched),
 		cmocka_unit_test(process__load_of_garbage__child_ends),

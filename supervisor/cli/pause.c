@@ -1,0 +1,114 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * spore pause and spore resume.  A sandbox sleeps from the moment at which its meta.json says so: memory, state and
+ * disk are durable before, and its VMM is ended after.  Killed before that moment, the sandbox runs on.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "supervisor/cli/cmd_sandbox.h"
+#include "supervisor/cli/command.h"
+#include "supervisor/cli/target.h"
+#include "supervisor/cli/term.h"
+#include "supervisor/cli/wake.h"
+#include "supervisor/lifecycle/home.h"
+#include "supervisor/lifecycle/sleep.h"
+
+/* --- pause ---------------------------------------------------------------------------------------- */
+
+static int keep_asleep(struct target *t, const struct sleep *s, struct errmsg *why)
+{
+	int err = sleep_write(s, t->box.fd, t->box.meta.cpus, why);
+
+	if (!err && fsync(t->box.fd))
+		err = err_set(why, EIO, "sandbox's folder");
+	t->box.meta.deadline_s = 0;
+	return err ? err : box_enter(&t->box, BOX_PAUSED, why);
+}
+
+static int pause_locked(struct target *t)
+{
+	struct errmsg why;
+	struct sleep s;
+	int err = sleep_capture(&s, t->box.fd, CTL_CAPTURE_STAY, &why);
+
+	if (!err)
+		err = keep_asleep(t, &s, &why);
+	if (err && s.ctl.fd >= 0)
+		ctl_order(&s.ctl, CTL_RESUME, NULL); /* nothing has changed for it */
+	if (!err) {
+		ctl_order(&s.ctl, CTL_STOP, NULL);
+		home_kill(t->box.fd, NULL); /* it has ended, or does now */
+	}
+	sleep_close(&s);
+	return err ? cli_fail("pause", "sandbox %s goes on: %s", t->box.meta.id, why.text) : CLI_OK;
+}
+
+static int pause_one(struct target *t)
+{
+	if (t->box.meta.state != BOX_RUNNING)
+		return target_refuse(t);
+	struct progress progress = progress_begin("writing memory");
+	int status = target_lock(t, BOX_RUNNING);
+
+	if (status == TARGET_OK)
+		status = pause_locked(t);
+	progress_end(&progress);
+	return status;
+}
+
+/* --- resume --------------------------------------------------------------------------------------- */
+
+static int resume_locked(struct target *t)
+{
+	struct errmsg why;
+	int err = wake_start(&t->vm, &t->box, &why);
+
+	if (!err)
+		err = sleep_load_file(t->box.fd, t->box.meta.image, CTL_LOAD_CLONE, &why);
+	if (!err)
+		err = wake_finish(t->vm, &t->box, WAKE_SAME, &why);
+	if (!err)
+		err = wake_enter(t->vm, &t->box, &why);
+	return err ? cli_fail("resume", "sandbox %s sleeps on: %s", t->box.meta.id, why.text)
+		   : CLI_OK;
+}
+
+static int resume_one(struct target *t)
+{
+	if (t->box.meta.state != BOX_PAUSED)
+		return target_refuse(t);
+	int status = target_lock(t, BOX_PAUSED);
+
+	return status == TARGET_OK ? resume_locked(t) : status;
+}
+
+/* --- both ----------------------------------------------------------------------------------------- */
+
+static int each(const struct box_args *args, const char *command, int argc, char **argv,
+		int (*one)(struct target *t))
+{
+	struct target t;
+	int worst = CLI_OK;
+
+	for (int i = 0; i < argc; i++) {
+		int status = target_open(&t, command, args->state_dir, argv[i]);
+		if (status == TARGET_OK)
+			status = one(&t);
+		target_close(&t);
+		worst = status != CLI_OK ? status : worst;
+	}
+	return worst;
+}
+
+int cmd_pause(void *config, int argc, char **argv)
+{
+	return each(config, "pause", argc, argv, pause_one);
+}
+
+int cmd_resume(void *config, int argc, char **argv)
+{
+	return each(config, "resume", argc, argv, resume_one);
+}
