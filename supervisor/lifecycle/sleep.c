@@ -141,23 +141,21 @@ int sleep_load(int home_fd, const struct sleep_source *from, uint32_t flags, str
 	return err;
 }
 
-static int load_chain(int home_fd, struct snap_chain *chain, struct sleep_source *from,
-		      uint32_t flags, struct errmsg *why)
+static int load_chain(int home_fd, struct snap_chain *chain, const char *image, uint32_t flags,
+		      struct errmsg *why)
 {
 	struct snap_plan plan = {.source_count = 0};
 	struct layers layers = {.count = 0};
+	struct sleep_source from = {.plan = &plan, .image = image, .layers = &layers};
 
+	from.state = snap_image_state(snap_chain_head(chain), &from.state_len);
 	int err = snap_chain_plan(chain, &plan, why);
 	if (!err)
 		err = layers_open(&layers, home_fd, why);
 	if (!err)
 		err = layers_top(&layers, home_fd, why);
-	if (!err) {
-		from->plan = &plan;
-		from->layers = &layers;
-		from->state = snap_image_state(snap_chain_head(chain), &from->state_len);
-		err = sleep_load(home_fd, from, flags, why);
-	}
+	if (!err)
+		err = sleep_load(home_fd, &from, flags, why);
 	layers_close(&layers);
 	snap_plan_free(&plan);
 	return err;
@@ -166,7 +164,6 @@ static int load_chain(int home_fd, struct snap_chain *chain, struct sleep_source
 int sleep_load_file(int home_fd, const char *image, uint32_t flags, struct errmsg *why)
 {
 	cleanup_close int fd = openat(home_fd, SLEEP_IMAGE, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
-	struct sleep_source from = {.image = image};
 	struct snap_chain *chain = NULL;
 
 	if (fd < 0)
@@ -174,7 +171,7 @@ int sleep_load_file(int home_fd, const char *image, uint32_t flags, struct errms
 	int err =
 		snap_chain_open(&chain, fd, snap_find_in_folder, &home_fd, SNAP_CHAIN_NEEDED, why);
 	if (!err)
-		err = load_chain(home_fd, chain, &from, flags, why);
+		err = load_chain(home_fd, chain, image, flags, why);
 	snap_chain_close(chain);
 	return err;
 }
