@@ -3,7 +3,7 @@
 # needs: linux-guest
 #
 # sleep.sh - real sandboxes put to sleep, woken and forked: processes, memory, files and connections go on, clones are
-# others.  CYCLES (3) sleeps, CHILDREN (4) clones of one fork.
+# others.  CYCLES (2) sleeps, CHILDREN (3) clones of one fork.
 set -u
 cd "$(dirname "$0")/../.."
 spore=$PWD/build/spore
@@ -14,7 +14,7 @@ work=$(mktemp -d /tmp/sleep-XXXXXX)
 export SPORE_STATE=$work/state
 trap 'for i in $("$spore" ls -q); do "$spore" rm -f "$i"; done; rm -rf "$work"' EXIT
 . tests/e2e/checks.sh
-cycles=${CYCLES:-3} children=${CHILDREN:-4}
+cycles=${CYCLES:-2} children=${CHILDREN:-3}
 
 in_box() { "$spore" exec --user root "$@"; }
 # advances ID FILE: the number in the file grows within a bounded wait.
