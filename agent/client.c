@@ -70,8 +70,29 @@ static void client_release(struct client *client)
 	free(client);
 }
 
+/*
+ * The machine was asleep, or is a copy, and every vsock connection was reset (virtio 1.2, 5.10.6.7: Linux sets
+ * sk_err to ECONNRESET, net/vmw_vsock/virtio_transport.c; a read then gives ENOTCONN).  When the other side closes,
+ * or is gone, a read gives its last bytes, then 0.
+ */
+static bool was_reset(int fd)
+{
+	int domain = 0, err = 0;
+	socklen_t len = sizeof(domain);
+	char byte;
+
+	if (getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &len) || domain != AF_VSOCK)
+		return false;
+	if (!getsockopt(fd, SOL_SOCKET, SO_ERROR, &err, &len) && err == ECONNRESET)
+		return true;
+	return recv(fd, &byte, sizeof(byte), MSG_PEEK | MSG_DONTWAIT) < 0 &&
+	       (errno == ENOTCONN || errno == ECONNRESET);
+}
+
 void client_destroy(struct client *client)
 {
+	if (client->proc && was_reset(client->source.fd))
+		proc_detach(client->proc);
 	proc_leave(client);
 	events_del(&client->agent->loop, &client->source);
 	client_release(client);

@@ -83,6 +83,11 @@ static void orphaned(struct proc *proc)
 	signal_group(proc, SIGCONT);
 }
 
+void proc_detach(struct proc *proc)
+{
+	proc->flags |= AGENT_EXEC_DETACHED;
+}
+
 void proc_leave(struct client *client)
 {
 	struct proc *proc = client->proc;

@@ -74,6 +74,8 @@ void proc_attach(struct client *client, const struct agent_attach *attach, const
 bool proc_frame(struct client *client, const struct agent_frame *frame, const uint8_t *payload);
 /* Sends the connection what it may have.  False: the connection broke and is gone. */
 bool proc_serve(struct client *client);
+/* It lives on without a connection from now on, as if it had been started so. */
+void proc_detach(struct proc *proc);
 /* The connection leaves; the rule of the process's start is applied. */
 void proc_leave(struct client *client);
 

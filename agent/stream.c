@@ -383,7 +383,7 @@ static bool on_credit(struct client *client, uint16_t stream, const void *payloa
 static void on_detach(struct client *client)
 {
 	if (stream_takes_output(client)) /* else it was a short visit */
-		client->proc->flags |= AGENT_EXEC_DETACHED;
+		proc_detach(client->proc);
 	client_put_value(client, AGENT_END, 0, 0);
 	client_finish(client);
 }

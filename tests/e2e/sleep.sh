@@ -52,6 +52,13 @@ for _ in $(seq 200); do in_box box test -s /mnt/t/tcp && break; sleep 0.05; done
 check process_counts advances box /mnt/t/count
 check connection_counts advances box /mnt/t/tcp
 
+# A command whose exec the first pause cuts: its process lives on, and is there to be attached to.
+"$spore" exec box -- sh -c 'echo begun; trap "echo hung up; exit 9" HUP; while :; do echo alive; sleep 0.2; done' \
+	>"$work/session" 2>"$work/cut" &
+cut=$!
+for _ in $(seq 200); do grep -q alive "$work/session" && break; sleep 0.05; done
+session=$("$spore" ps box | awk '/begun/ { print $1 }')
+
 for n in $(seq "$cycles"); do
 	before=$(in_box box cat /mnt/t/count)
 	"$spore" pause box 2>"$work/err"
@@ -74,6 +81,11 @@ for n in $(seq "$cycles"); do
 	after=$(date +%s%N)
 	check "clock_is_right_$n" [ "$guest" -ge $((host - 10000000)) -a "$guest" -le $((after + 10000000)) ]
 done
+wait "$cut"
+check exec_cut_by_pause [ "$? $(cat "$work/cut")" = "123 spore exec: sandbox $id was paused; the command lives on in it: wake it with 'spore resume $id', then 'spore attach $id $session'" ]
+check session_is_listed [ -n "$("$spore" ps box | awk -v p="$session" '$1 == p')" ]
+timeout 10 "$spore" attach box "$session" >"$work/again" 2>/dev/null </dev/null
+check session_lives_on [ "$(grep -c 'hung up' "$work/again") $(grep -c alive "$work/again" | sed 's/[0-9][0-9]*/some/')" = '0 some' ]
 said=$("$spore" resume box 2>&1)
 check resume_of_running [ "$? $said" = "125 spore resume: sandbox $id is running" ]
 
