@@ -50,6 +50,27 @@ static int add(struct layers *to, int fd, const struct cow_layer *layer, struct 
 	return 0;
 }
 
+/*
+ * A file that was never made a layer, or that a host's crash took the header from before it was used: the uppermost,
+ * with no byte in its header.  Anything else that is no layer is damaged, and must not be taken for the top: the top
+ * is made anew.
+ */
+static bool is_blank_top(int fd, int home_fd, unsigned index)
+{
+	uint8_t header[COW_HEADER_LEN] = {0};
+	char above[LAYERS_NAME_MAX];
+
+	layers_name(above, index + 1);
+	if (faccessat(home_fd, above, F_OK, AT_SYMLINK_NOFOLLOW) == 0)
+		return false;
+	if (pread(fd, header, sizeof(header), 0) < 0)
+		return false;
+	for (size_t i = 0; i < sizeof(header); i++)
+		if (header[i])
+			return false;
+	return true;
+}
+
 /* Return: 1 there are no more; 0 one was added; -errno. */
 static int open_next(struct layers *to, int home_fd, struct errmsg *why)
 {
@@ -63,8 +84,12 @@ static int open_next(struct layers *to, int home_fd, struct errmsg *why)
 	if (to->count == LAYERS_MAX)
 		return err_set(why, E2BIG, "its disk has more than %u layers", LAYERS_MAX);
 	int err = cow_open(fd, &layer, why);
-	if (err == -EBADMSG || (!err && !layer.sealed))
-		return 1; /* not one that a capture has sealed */
+	if (err == -EBADMSG && is_blank_top(fd, home_fd, to->count))
+		return 1;
+	if (!err && !layer.sealed)
+		return 1; /* the VMM's */
+	if (err)
+		return err_wrap(why, err, "disk-%u.cow", to->count);
 	if (!err)
 		err = add(to, fd, &layer, why);
 	if (!err)

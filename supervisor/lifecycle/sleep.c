@@ -13,6 +13,8 @@
 #include "supervisor/lifecycle/home.h"
 #include "supervisor/lifecycle/vm_parts.h"
 
+#define SLEEP_DRIVE "rootfs"
+
 static int open_ctl(struct ctl_client *ctl, int home_fd, struct errmsg *why)
 {
 	char path[48];
@@ -51,6 +53,10 @@ int sleep_write(const struct sleep *s, int dir_fd, uint32_t cpus, struct errmsg 
 {
 	const struct snap_runs *runs = &s->machine.plan.runs;
 	const struct snap_run *last = runs->count ? &runs->run[runs->count - 1] : NULL;
+	const struct snap_disk disk = {.drive = SLEEP_DRIVE,
+				       .generation = s->sealed.count,
+				       .layer = s->sealed.id[0],
+				       .layer_count = s->sealed.count};
 	struct snap_written written;
 	const struct snap_write cfg = {
 		.dir_fd = dir_fd,
@@ -63,6 +69,8 @@ int sleep_write(const struct sleep *s, int dir_fd, uint32_t cpus, struct errmsg 
 		.state_len = s->machine.said.state_len,
 		.plan = &s->machine.plan,
 		.diff_source = SNAP_ALL,
+		.disks = &disk,
+		.disk_count = 1,
 	};
 
 	return snap_image_write(&cfg, &written, why);
@@ -141,6 +149,23 @@ int sleep_load(int home_fd, const struct sleep_source *from, uint32_t flags, str
 	return err;
 }
 
+/* Memory and disk belong together: the layers that are there are those that the image names, each and in order. */
+static int check_disk(const struct snap_image *image, const struct layers *layers,
+		      struct errmsg *why)
+{
+	const struct snap_disk *disk;
+
+	if (snap_image_disks(image, &disk) != 1)
+		return err_set(why, EBADMSG, "its memory knows no disk");
+	if (disk->layer_count != layers->count)
+		return err_set(why, EBADMSG, "the disk has %u sealed layers, its memory knows %u",
+			       layers->count, disk->layer_count);
+	if (memcmp(disk->layer, layers->id, layers->count * (size_t)COW_ID_LEN) != 0)
+		return err_set(why, EBADMSG,
+			       "the disk's layers are not those that its memory knows");
+	return 0;
+}
+
 static int load_chain(int home_fd, struct snap_chain *chain, const char *image, uint32_t flags,
 		      struct errmsg *why)
 {
@@ -152,6 +177,8 @@ static int load_chain(int home_fd, struct snap_chain *chain, const char *image, 
 	int err = snap_chain_plan(chain, &plan, why);
 	if (!err)
 		err = layers_open(&layers, home_fd, why);
+	if (!err)
+		err = check_disk(snap_chain_head(chain), &layers, why);
 	if (!err)
 		err = layers_top(&layers, home_fd, why);
 	if (!err)

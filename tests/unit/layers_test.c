@@ -102,6 +102,31 @@ static void layers__on_another__refused(void **state)
 	assert_string_equal(why.text, "disk-1.cow lies on another layer: Bad message");
 }
 
+/* Damage is never taken for a top: the top is thrown away and made anew. */
+static void layers__damaged__refused_and_kept(void **state)
+{
+	struct layers layers;
+	char byte = 0x5a;
+
+	(void)state;
+	make_layer(0, 9, 1);
+	seal_layer(0);
+	make_layer(1, 1, 2);
+	seal_layer(1);
+	cleanup_close int fd = openat(home, "disk-1.cow", O_RDWR);
+	assert_int_equal(pwrite(fd, &byte, 1, 40), 1);
+	assert_int_equal(layers_open(&layers, home, &why), -EBADMSG);
+	assert_string_equal(why.text, "disk-1.cow: disk layer's header is damaged: Bad message");
+	assert_int_equal(ftruncate(fd, 0), 0); /* nothing of it is left, but for a layer above */
+	make_layer(2, 2, 3);
+	assert_int_equal(layers_open(&layers, home, &why), -EBADMSG);
+	assert_int_equal(unlinkat(home, "disk-2.cow", 0), 0);
+	assert_int_equal(layers_open(&layers, home, &why),
+			 0); /* made for a capture that never came */
+	assert_int_equal(layers.count, 1);
+	layers_close(&layers);
+}
+
 static void layers_top__lies_on_the_last_sealed__and_is_private(void **state)
 {
 	struct cow_layer top;
@@ -131,6 +156,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(layers__first_unsealed__is_the_top, set_up,
 						tear_down),
 		cmocka_unit_test_setup_teardown(layers__on_another__refused, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(layers__damaged__refused_and_kept, set_up,
+						tear_down),
 		cmocka_unit_test_setup_teardown(layers_top__lies_on_the_last_sealed__and_is_private,
 						set_up, tear_down),
 	};
