@@ -116,15 +116,11 @@ static inline struct ctl_status process_status(const struct process *p)
 	return status;
 }
 
-/* A capture as vmm_captured: state and runs are mapped, descriptors are those in `msg`. */
-static inline struct vmm_captured process_capture(const struct process *p, uint32_t flags,
-						  struct ctl_msg *msg)
+/* The reply to a capture as vmm_captured: state and runs are mapped, descriptors are those in `msg`. */
+static inline struct vmm_captured process_captured(struct ctl_msg *msg)
 {
-	const struct ctl_capture ask = {.flags = flags};
 	struct ctl_captured made;
 
-	if (process_ask(p->sock, CTL_CAPTURE, &ask, sizeof(ask), NULL, 0, msg))
-		fail_msg("capture: %s", (const char *)msg->body);
 	memcpy(&made, msg->body, sizeof(made));
 	assert_int_equal(msg->fd_count, 2 + made.source_count);
 	void *state = mmap(NULL, made.state_len, PROT_READ, MAP_PRIVATE, msg->fd[0], 0);
@@ -142,6 +138,17 @@ static inline struct vmm_captured process_capture(const struct process *p, uint3
 		.pause_ns = made.pause_ns,
 		.rehomed = made.rehomed,
 	};
+}
+
+/* A capture as vmm_captured: state and runs are mapped, descriptors are those in `msg`. */
+static inline struct vmm_captured process_capture(const struct process *p, uint32_t flags,
+						  struct ctl_msg *msg)
+{
+	const struct ctl_capture ask = {.flags = flags};
+
+	if (process_ask(p->sock, CTL_CAPTURE, &ask, sizeof(ask), NULL, 0, msg))
+		fail_msg("capture: %s", (const char *)msg->body);
+	return process_captured(msg);
 }
 
 static inline void process_captured_free(struct vmm_captured *got, struct ctl_msg *msg)
