@@ -130,8 +130,6 @@ int snap_chain_verify(int fd, snap_find_fn *find, void *arg, struct errmsg *why)
 
 /* --- writing ------------------------------------------------------------------------------------ */
 
-#define SNAP_ALL UINT32_MAX /* diff_source: all sources may differ from the parent */
-
 enum snap_publish { SNAP_NEW, SNAP_REPLACE };
 
 struct snap_write {
@@ -145,7 +143,8 @@ struct snap_write {
 	size_t state_len;
 	/* Memory: a plan (checked here) ... */
 	const struct snap_plan *plan;
-	uint32_t diff_source; /* with a parent: other sources' pages are the parent's */
+	uint32_t
+		diff_from; /* with a parent: what the sources before this one hold is the parent's */
 	/* ... or all that a chain has: promoting and compacting. */
 	struct snap_chain *from;
 	struct snap_chain

@@ -357,7 +357,6 @@ static int write_image(struct in *in, struct snap_image *disks, struct snap_writ
 		.state = in->section[SNAP_EXPORT_STATE],
 		.state_len = in->section_len[SNAP_EXPORT_STATE],
 		.plan = &plan,
-		.diff_source = SNAP_ALL,
 		.disks = disks->disks,
 		.disk_count = disks->disk_count,
 		.meta = (const char *)in->section[SNAP_EXPORT_META],

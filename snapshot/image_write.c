@@ -217,7 +217,7 @@ static int take_run(struct writer *w, const struct snap_run *run, struct errmsg 
 		return take_zero(w, run, why);
 	if (cfg->from)
 		return take_chain_run(w, run, why);
-	if (cfg->parent && cfg->diff_source != SNAP_ALL && run->source != cfg->diff_source)
+	if (cfg->parent && run->source < cfg->diff_from)
 		return 0;
 	return take_plan_run(w, run, why);
 }
@@ -380,8 +380,7 @@ static int check_cfg(const struct snap_write *cfg, struct errmsg *why)
 	    cfg->cpus > SNAP_IMAGE_CPUS_MAX || cfg->state_len > SNAP_STATE_MAX ||
 	    cfg->meta_len > SNAP_META_MAX || cfg->ws_len > SNAP_WS_MAX)
 		return err_set(why, 0, "snapshot: of a machine that cannot be");
-	if (cfg->parent && !cfg->from && cfg->diff_source != SNAP_ALL &&
-	    cfg->diff_source >= cfg->plan->source_count)
+	if (cfg->parent && !cfg->from && cfg->diff_from > cfg->plan->source_count)
 		return err_set(why, 0, "snapshot: the source of its difference is not there");
 	if (cfg->parent && cfg->kind == SNAP_IMAGE_FLAT)
 		return err_set(why, 0, "snapshot: a flat image has no parent");

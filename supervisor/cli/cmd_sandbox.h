@@ -11,6 +11,7 @@
 struct create_args {
 	struct machine_args machine;
 	const char *state_dir, *name;
+	const char *from;    /* a snapshot; NULL: boot */
 	uint64_t timeout_ms; /* 0: none */
 	enum box_timeout on_timeout;
 	bool json;
@@ -30,6 +31,11 @@ struct fork_args {
 	bool json;
 };
 
+struct shot_args {
+	const char *state_dir, *name;
+	bool json;
+};
+
 /* What the smaller commands take; each has its own rows. */
 struct box_args {
 	const char *state_dir, *user;
@@ -40,7 +46,7 @@ struct box_args {
 
 extern const struct opt create_options[], exec_options[], shell_options[], attach_options[],
 	ls_options[], end_options[], rm_options[], logs_options[], show_options[], cp_options[],
-	fork_options[];
+	fork_options[], shot_options[];
 
 int cmd_create(void *config, int argc, char **argv);
 int cmd_exec(void *config, int argc, char **argv);
@@ -54,6 +60,9 @@ int cmd_logs(void *config, int argc, char **argv);
 int cmd_pause(void *config, int argc, char **argv);
 int cmd_resume(void *config, int argc, char **argv);
 int cmd_fork(void *config, int argc, char **argv);
+int cmd_snapshot(void *config, int argc, char **argv);
+int cmd_snapshot_ls(void *config, int argc, char **argv);
+int cmd_snapshot_rm(void *config, int argc, char **argv);
 int cmd_kill(void *config, int argc, char **argv);
 int cmd_rm(void *config, int argc, char **argv);
 

@@ -7,6 +7,7 @@
 #include "supervisor/cli/cmd_run.h"
 #include "supervisor/cli/cmd_sandbox.h"
 #include "supervisor/cli/cmd_snapshot.h"
+#include "supervisor/cli/watch.h"
 
 #define OPERANDS_ANY OPT_OPERAND_MAX
 
@@ -161,6 +162,22 @@ static const struct opt snapshot_import_options[] = {
 };
 
 const struct command cmd_snapshot_subs[] = {
+	{.name = "ls",
+	 .summary = "list the snapshots",
+	 .synopsis = "[--quiet | --json]",
+	 .options = ls_options,
+	 .order = OPT_MIX,
+	 .config_size = sizeof(struct box_args),
+	 .run = cmd_snapshot_ls},
+	{.name = "rm",
+	 .summary = "remove snapshots; what was made of them lives on",
+	 .synopsis = "SNAPSHOT...",
+	 .options = end_options,
+	 .order = OPT_MIX,
+	 .config_size = sizeof(struct box_args),
+	 .operands_min = 1,
+	 .operands_max = OPERANDS_ANY,
+	 .run = cmd_snapshot_rm},
 	{.name = "inspect",
 	 .summary = "show what a snapshot's file holds",
 	 .synopsis = "[--json] FILE",
@@ -379,13 +396,31 @@ const struct command commands[] = {
 	 .operands_max = OPERANDS_ANY,
 	 .operand = OPT_BOX,
 	 .run = cmd_rm},
+	/* what create --on-timeout pause leaves behind: no summary, so help and completion pass over it */
+	{.name = "watch",
+	 .synopsis = "SANDBOX",
+	 .options = end_options,
+	 .order = OPT_MIX,
+	 .config_size = sizeof(struct box_args),
+	 .operands_min = 1,
+	 .operands_max = 1,
+	 .run = cmd_watch},
 	{.name = "image",
 	 .summary = "list, build, import and remove images",
 	 .synopsis = "COMMAND",
 	 .sub = cmd_image_subs},
 	{.name = "snapshot",
-	 .summary = "inspect, verify, compact and move the files of snapshots",
-	 .synopsis = "COMMAND",
+	 .summary = "keep a sandbox as it is now, to make others of, and print the new id",
+	 .synopsis = "[--name NAME] [--json] SANDBOX | COMMAND",
+	 .about = "A running sandbox runs on.  spore create --from SNAPSHOT makes sandboxes of "
+		  "it.\n",
+	 .options = shot_options,
+	 .order = OPT_MIX,
+	 .config_size = sizeof(struct shot_args),
+	 .operands_min = 1,
+	 .operands_max = 1,
+	 .operand = OPT_BOX,
+	 .run = cmd_snapshot,
 	 .sub = cmd_snapshot_subs},
 	{.name = "disk",
 	 .summary = "look into the layers of a disk",

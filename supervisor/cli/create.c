@@ -14,8 +14,10 @@
 #include "supervisor/cli/cmd_sandbox.h"
 #include "supervisor/cli/command.h"
 #include "supervisor/cli/list.h"
+#include "supervisor/cli/shot.h"
 #include "supervisor/cli/signals.h"
 #include "supervisor/cli/target.h"
+#include "supervisor/cli/watch.h"
 
 struct create {
 	const struct create_args *args;
@@ -108,6 +110,8 @@ static int finish(struct create *c)
 	if (box_enter(&c->t.box, BOX_RUNNING, &why))
 		return fail(&why);
 	life_vm_keep(c->t.vm);
+	if (watch_start(&c->t.box, &c->t.st, &why))
+		fail(&why); /* it is there nevertheless */
 	list_print_new(&c->t.box, c->args->json);
 	return CLI_OK;
 }
@@ -126,10 +130,14 @@ int cmd_create(void *config, int argc, char **argv)
 	struct create *c = calloc(1, sizeof(*c));
 
 	(void)argc, (void)argv;
+	if (((const struct create_args *)config)->from) {
+		free(c);
+		return create_from(config);
+	}
 	if (!c)
 		return cli_fail("create", "out of memory");
 	c->args = config;
-	c->t = (struct target){.st = {.fd = -1, .sandboxes_fd = -1, .snapshots_fd = -1},
+	c->t = (struct target){.st = {.fd = -1, .shelf_fd = -1, .other_fd = -1},
 			       .box = {.fd = -1, .lock_fd = -1}};
 	int status = prepare(c);
 	if (status == TARGET_OK)

@@ -6,33 +6,46 @@
  * kill of this command leaves it to the next one to take away.
  */
 #include <errno.h>
+#include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <unistd.h>
 
 #include "base/cleanup.h"
+#include "base/clock.h"
 #include "supervisor/cli/cmd_sandbox.h"
 #include "supervisor/cli/command.h"
 #include "supervisor/cli/list.h"
 #include "supervisor/cli/target.h"
-#include "supervisor/cli/term.h"
+#include "supervisor/cli/waiting.h"
 #include "supervisor/cli/wake.h"
+#include "supervisor/lifecycle/keep.h"
+#include "supervisor/lifecycle/load.h"
 #include "supervisor/lifecycle/sleep.h"
 
 #define FDS_PER_CHILD 8 /* of ours: its folder, lock, VMM, sockets on their way */
-#define FDS_OURS      200
+#define FDS_OURS      1000
+#define THREADS_MAX   8 /* they wait for VMMs and guests, mostly */
 
 struct child {
 	struct box box; /* .fd -1: it is none */
 	struct life_vm *vm;
+	char id[STATE_ID_MAX];
+	uint64_t ready_ns; /* from the capture on; 0: it did not get ready */
 };
 
 struct family {
 	struct target t;
 	const struct fork_args *args;
 	struct child *child;
-	uint32_t count, failed;
+	uint32_t count;
+	struct sleep s; /* what was captured */
+	uint64_t captured_ns;
+	pthread_mutex_t lock; /* what follows, and stdout */
+	uint32_t failed;
 	struct errmsg why; /* of the last that failed */
 };
 
@@ -52,16 +65,22 @@ static int raise_limit(uint32_t count, struct errmsg *why)
 	return setrlimit(RLIMIT_NOFILE, &limit) ? err_set(why, errno, "limit of descriptors") : 0;
 }
 
-static void drop_child(struct family *f, struct child *child)
+static void drop_child(struct family *f, struct child *child, const struct errmsg *why)
 {
 	life_vm_destroy(child->vm);
 	child->vm = NULL;
 	if (child->box.fd >= 0)
 		box_remove(&child->box, &f->t.st, NULL);
+	cleanup_unlock pthread_mutex_t *held = hold(&f->lock);
 	f->failed++;
+	f->why = *why;
 }
 
-static int start_child(struct family *f, struct child *child)
+/* --- the steps of one child ----------------------------------------------------------------------- */
+
+typedef int step_fn(struct family *f, struct child *child, struct errmsg *why);
+
+static int start_child(struct family *f, struct child *child, struct errmsg *why)
 {
 	struct box_meta wish = f->t.box.meta;
 
@@ -69,77 +88,139 @@ static int start_child(struct family *f, struct child *child)
 	if (f->args->name && f->count == 1)
 		snprintf(wish.name, sizeof(wish.name), "%s", f->args->name);
 	wish.why[0] = '\0';
-	int err = box_create(&child->box, &f->t.st, &wish, &f->why);
-	return err ? err : wake_start(&child->vm, &child->box, &f->why);
+	strcpy(wish.origin, f->t.box.meta.id);
+	int err = box_create(&child->box, &f->t.st, &wish, why);
+	if (err)
+		return err;
+	strcpy(child->id, child->box.meta.id);
+	return wake_start(&child->vm, &child->box, why);
 }
 
-static int load_child(struct family *f, struct child *child, const struct sleep *s)
+static int load_layers(struct family *f, const struct child *child, struct layers *layers,
+		       struct errmsg *why)
+{
+	int err = sleep_share(&f->s.sealed, f->t.box.fd, child->box.fd, why);
+
+	if (!err)
+		err = layers_open(layers, child->box.fd, why);
+	return err ? err : layers_top(layers, child->box.fd, why);
+}
+
+static int load_child(struct family *f, struct child *child, struct errmsg *why)
 {
 	struct layers layers = {.count = 0};
-	const struct sleep_source from = {.state = s->machine.state,
-					  .state_len = s->machine.said.state_len,
-					  .plan = &s->machine.plan,
-					  .image = f->t.box.meta.image,
-					  .layers = &layers};
+	const struct life_source from = {.state = f->s.machine.state,
+					 .state_len = f->s.machine.said.state_len,
+					 .plan = &f->s.machine.plan,
+					 .image = f->t.box.meta.image,
+					 .layers = &layers};
 
-	int err = sleep_share(&s->sealed, f->t.box.fd, child->box.fd, &f->why);
+	int err = load_layers(f, child, &layers, why);
 	if (!err)
-		err = layers_open(&layers, child->box.fd, &f->why);
-	if (!err)
-		err = layers_top(&layers, child->box.fd, &f->why);
-	if (!err)
-		err = sleep_load(child->box.fd, &from, CTL_LOAD_CLONE, &f->why);
+		err = life_load(child->box.fd, &from, CTL_LOAD_CLONE, why);
 	layers_close(&layers);
+	if (!err) /* its sleep can be an increment on what the parent was woken from */
+		keep_share(f->t.box.fd, KEEP_BASE, child->box.fd, KEEP_BASE, NULL);
 	return err;
 }
 
-static int finish_child(struct family *f, struct child *child)
+static void announce(struct family *f, const struct child *child)
 {
-	int err = wake_finish(child->vm, &child->box, WAKE_CLONE, &f->why);
+	cleanup_unlock pthread_mutex_t *held = hold(&f->lock);
 
-	if (!err)
-		err = wake_enter(child->vm, &child->box, &f->why);
-	if (err)
-		return err;
 	list_print_new(&child->box, f->args->json);
 	fflush(stdout);
+}
+
+static int wake_child(struct family *f, struct child *child, struct errmsg *why)
+{
+	int err = load_child(f, child, why);
+
+	if (!err)
+		err = wake_finish(child->vm, &child->box, WAKE_CLONE, why);
+	if (!err)
+		err = wake_enter(child->vm, &child->box, &f->t.st, why);
+	if (err)
+		return err;
+	child->ready_ns = clock_now() - f->captured_ns;
+	announce(f, child);
 	life_vm_destroy(child->vm); /* it is kept: the handle alone goes */
 	child->vm = NULL;
 	box_close(&child->box);
 	return 0;
 }
 
-/* A step for all that are left; those that fail are taken away. */
-static void for_all(struct family *f, const char *what, const struct sleep *s,
-		    int (*load)(struct family *, struct child *, const struct sleep *),
-		    int (*step)(struct family *, struct child *))
-{
-	struct progress progress = progress_begin(what);
+/* --- all of them ---------------------------------------------------------------------------------- */
 
-	for (uint32_t i = 0; i < f->count; i++) {
-		struct child *child = &f->child[i];
-		if (step == start_child || child->box.fd >= 0)
-			if (load ? load(f, child, s) : step(f, child))
-				drop_child(f, child);
-		progress_tick(&progress, 0);
+/* A step for all that are left, THREADS_MAX at one time; those that fail are taken away. */
+struct round {
+	struct family *f;
+	step_fn *step;
+	struct waiting waiting;
+	_Atomic uint32_t next;
+};
+
+static void *work(void *arg)
+{
+	struct round *r = arg;
+	uint32_t i;
+
+	while ((i = atomic_fetch_add(&r->next, 1)) < r->f->count) {
+		struct child *child = &r->f->child[i];
+		struct errmsg why = {.text = ""};
+		if (r->step == start_child || child->box.fd >= 0)
+			if (r->step(r->f, child, &why))
+				drop_child(r->f, child, &why);
+		waiting_step(&r->waiting);
 	}
-	progress_end(&progress);
+	return NULL;
+}
+
+static void for_all(struct family *f, const char *what, step_fn *step)
+{
+	struct round r = {.f = f, .step = step};
+	pthread_t thread[THREADS_MAX];
+	unsigned threads = 0;
+
+	waiting_begin(&r.waiting, what, f->count);
+	while (threads < THREADS_MAX && threads + 1 < f->count &&
+	       !pthread_create(&thread[threads], NULL, work, &r))
+		threads++;
+	work(&r);
+	while (threads)
+		pthread_join(thread[--threads], NULL);
+	waiting_end(&r.waiting);
+}
+
+/* For people: which there are, and how long each took from the instant that it goes on from. */
+static void print_table(const struct family *f)
+{
+	if (!isatty(STDERR_FILENO))
+		return;
+	fprintf(stderr, "%-*s  %-8s  %s\n", STATE_ID_LEN, "CHILD", "STATE", "READY AFTER");
+	for (uint32_t i = 0; i < f->count; i++)
+		if (f->child[i].ready_ns)
+			fprintf(stderr, "%-*s  %-8s  %.1f ms\n", STATE_ID_LEN, f->child[i].id,
+				"running", (double)f->child[i].ready_ns / NS_PER_MS);
+		else
+			fprintf(stderr, "%-*s  %-8s\n", STATE_ID_LEN, f->child[i].id, "failed");
+	fprintf(stderr, "%s stood still for %.2f ms\n", f->t.box.meta.id,
+		(double)f->s.machine.said.pause_ns / NS_PER_MS);
 }
 
 static int fork_locked(struct family *f)
 {
-	struct sleep s = {.ctl = {.fd = -1}};
-
-	for_all(f, "starting VMMs", NULL, NULL, start_child);
-	int err = f->failed < f->count ? sleep_capture(&s, f->t.box.fd, 0, &f->why) : -ECHILD;
+	for_all(f, "starting VMMs", start_child);
+	int err = f->failed < f->count ? sleep_capture(&f->s, f->t.box.fd, 0, &f->why) : 0;
+	f->captured_ns = clock_now();
 	if (!err)
-		for_all(f, "loading", &s, load_child, NULL);
-	sleep_close(&s);
-	if (!err)
-		for_all(f, "waking", NULL, NULL, finish_child);
+		for_all(f, "waking", wake_child);
+	const struct errmsg why = f->why;
 	for (uint32_t i = 0; err && i < f->count; i++)
 		if (f->child[i].box.fd >= 0)
-			drop_child(f, &f->child[i]);
+			drop_child(f, &f->child[i], &why);
+	print_table(f);
+	sleep_close(&f->s);
 	if (!f->failed)
 		return CLI_OK;
 	return cli_fail("fork", "%u of %u children failed: %s", f->failed, f->count, f->why.text);
@@ -147,7 +228,8 @@ static int fork_locked(struct family *f)
 
 int cmd_fork(void *config, int argc, char **argv)
 {
-	struct family f = {.args = config};
+	struct family f = {
+		.args = config, .s = {.ctl = {.fd = -1}}, .lock = PTHREAD_MUTEX_INITIALIZER};
 	int status = target_open(&f.t, "fork", f.args->state_dir, argv[0]);
 
 	(void)argc;

@@ -32,14 +32,16 @@ json_t *list_json(const struct box *box)
 	if (box->damaged)
 		return json_pack("{ss ss}", "id", m->id, "state", "damaged");
 	box_busy(box, doing);
-	return json_pack("{ss ss* ss ss* ss* so ss ss sI sI sI so sI sI}", "id", m->id, "name",
-			 *m->name ? m->name : NULL, "state", meta_state_name(m->state), "busy",
-			 box->lock_fd < 0 && *doing ? doing : NULL, "why", *m->why ? m->why : NULL,
-			 "pid", pid ? json_integer(pid) : json_null(), "image", m->image, "kernel",
+	return json_pack("{ss ss* ss ss* ss* ss* so ss ss sI sI sI ss so sI sI}", "id", m->id,
+			 "name", *m->name ? m->name : NULL, "state", meta_state_name(m->state),
+			 "busy", box->lock_fd < 0 && *doing ? doing : NULL, "why",
+			 *m->why ? m->why : NULL, "origin", *m->origin ? m->origin : NULL, "pid",
+			 pid ? json_integer(pid) : json_null(), "image", m->image, "kernel",
 			 m->kernel, "cpus", (json_int_t)m->cpus, "memory_mib",
 			 (json_int_t)m->memory_mib, "timeout_ms", (json_int_t)m->timeout_ms,
-			 "deadline", m->deadline_s ? json_integer(m->deadline_s) : json_null(),
-			 "created", (json_int_t)m->created_s, "changed", (json_int_t)m->changed_s);
+			 "on_timeout", meta_timeout_name(m->on_timeout), "deadline",
+			 m->deadline_s ? json_integer(m->deadline_s) : json_null(), "created",
+			 (json_int_t)m->created_s, "changed", (json_int_t)m->changed_s);
 }
 
 void list_print_new(const struct box *box, bool json)
@@ -117,28 +119,36 @@ static int on_box(void *arg, struct box *box)
 	return 0;
 }
 
-int cmd_ls(void *config, int argc, char **argv)
+int list_shelf(const struct state *shelf, const struct box_args *args, struct errmsg *why)
 {
-	struct listing l = {.args = config};
-	struct errmsg why = {.text = "out of memory"};
-	struct target t;
-	int status = target_state(&t, "ls", l.args->state_dir);
+	struct listing l = {.args = args};
 
-	(void)argc, (void)argv;
-	if (status != TARGET_OK)
-		return status;
-	box_sweep(&t.st);
-	if (l.args->json)
+	box_sweep(shelf);
+	if (args->json)
 		l.json = json_array();
-	else if (!l.args->quiet)
+	else if (!args->quiet)
 		printf("%-*s  %-16s  %-16s  %4s  %4s  %6s  %s\n", STATE_ID_LEN, "ID", "NAME",
 		       "STATE", "AGE", "CPUS", "MiB", "IMAGE");
-	int err = box_list(&t.st, on_box, &l, &why);
+	int err = box_list(shelf, on_box, &l, why);
 	if (l.json && !err) {
 		json_dumpf(l.json, stdout, JSON_INDENT(2));
 		putchar('\n');
 	}
 	json_decref(l.json);
+	return err;
+}
+
+int cmd_ls(void *config, int argc, char **argv)
+{
+	const struct box_args *args = config;
+	struct errmsg why = {.text = "out of memory"};
+	struct target t;
+	int status = target_state(&t, "ls", args->state_dir);
+
+	(void)argc, (void)argv;
+	if (status != TARGET_OK)
+		return status;
+	int err = list_shelf(&t.st, args, &why);
 	target_close(&t);
 	return err ? cli_fail("ls", "%s", why.text) : CLI_OK;
 }

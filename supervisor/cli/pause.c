@@ -11,21 +11,30 @@
 #include "supervisor/cli/cmd_sandbox.h"
 #include "supervisor/cli/command.h"
 #include "supervisor/cli/target.h"
-#include "supervisor/cli/term.h"
+#include "supervisor/cli/waiting.h"
 #include "supervisor/cli/wake.h"
 #include "supervisor/lifecycle/home.h"
+#include "supervisor/lifecycle/keep.h"
 #include "supervisor/lifecycle/sleep.h"
 
 /* --- pause ---------------------------------------------------------------------------------------- */
 
 static int keep_asleep(struct target *t, const struct sleep *s, struct errmsg *why)
 {
-	int err = sleep_write(s, t->box.fd, t->box.meta.cpus, why);
+	int err = sleep_write(s, t->box.fd, t->box.fd, t->box.meta.cpus, why);
 
 	if (!err && fsync(t->box.fd))
 		err = err_set(why, EIO, "sandbox's folder");
 	t->box.meta.deadline_s = 0;
 	return err ? err : box_enter(&t->box, BOX_PAUSED, why);
+}
+
+/* What only a running one needed.  What fails here costs space, and the next pause tries again. */
+static void tidy(struct target *t)
+{
+	keep_drop_base(t->box.fd);
+	keep_sweep(t->box.fd);
+	layers_compact(t->box.fd, NULL);
 }
 
 static int pause_locked(struct target *t)
@@ -43,19 +52,23 @@ static int pause_locked(struct target *t)
 		home_kill(t->box.fd, NULL); /* it has ended, or does now */
 	}
 	sleep_close(&s);
+	if (!err)
+		tidy(t);
 	return err ? cli_fail("pause", "sandbox %s goes on: %s", t->box.meta.id, why.text) : CLI_OK;
 }
 
 static int pause_one(struct target *t)
 {
+	struct waiting waiting;
+
 	if (t->box.meta.state != BOX_RUNNING)
 		return target_refuse(t);
-	struct progress progress = progress_begin("writing memory");
+	waiting_begin(&waiting, "writing memory", 0);
 	int status = target_lock(t, BOX_RUNNING);
 
 	if (status == TARGET_OK)
 		status = pause_locked(t);
-	progress_end(&progress);
+	waiting_end(&waiting);
 	return status;
 }
 
@@ -64,25 +77,24 @@ static int pause_one(struct target *t)
 static int resume_locked(struct target *t)
 {
 	struct errmsg why;
-	int err = wake_start(&t->vm, &t->box, &why);
+	int err = wake_folder(&t->vm, &t->box, &t->st, WAKE_SAME, &why);
 
-	if (!err)
-		err = sleep_load_file(t->box.fd, t->box.meta.image, CTL_LOAD_CLONE, &why);
-	if (!err)
-		err = wake_finish(t->vm, &t->box, WAKE_SAME, &why);
-	if (!err)
-		err = wake_enter(t->vm, &t->box, &why);
 	return err ? cli_fail("resume", "sandbox %s sleeps on: %s", t->box.meta.id, why.text)
 		   : CLI_OK;
 }
 
 static int resume_one(struct target *t)
 {
+	struct waiting waiting;
+
 	if (t->box.meta.state != BOX_PAUSED)
 		return target_refuse(t);
+	waiting_begin(&waiting, "waking", 0);
 	int status = target_lock(t, BOX_PAUSED);
-
-	return status == TARGET_OK ? resume_locked(t) : status;
+	if (status == TARGET_OK)
+		status = resume_locked(t);
+	waiting_end(&waiting);
+	return status;
 }
 
 /* --- both ----------------------------------------------------------------------------------------- */

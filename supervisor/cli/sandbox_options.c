@@ -16,6 +16,13 @@
 		.offset = offsetof(type, json)                             \
 	}
 
+static int set_on_timeout(const struct opt *opt, void *field, const char *value, struct errmsg *why)
+{
+	return meta_timeout_parse(value, field)
+		       ? err_set(why, 0, "--%s %s: neither kill nor pause", opt->name, value)
+		       : 0;
+}
+
 const struct opt create_options[] = {
 	MACHINE_OPTIONS(struct create_args, machine),
 	{.name = "name",
@@ -23,11 +30,21 @@ const struct opt create_options[] = {
 	 .help = "a name to call it by, besides its id",
 	 .set = opt_set_text,
 	 .offset = offsetof(struct create_args, name)},
+	{.name = "from",
+	 .value = "SNAPSHOT",
+	 .help = "go on from where a snapshot was taken, instead of booting",
+	 .set = opt_set_text,
+	 .offset = offsetof(struct create_args, from)},
 	{.name = "timeout",
 	 .value = "TIME",
 	 .help = "end it after so long, such as 30m or 8h (default: never)",
 	 .set = opt_set_duration,
 	 .offset = offsetof(struct create_args, timeout_ms)},
+	{.name = "on-timeout",
+	 .value = "kill|pause",
+	 .help = "what is done to it then (default kill)",
+	 .set = set_on_timeout,
+	 .offset = offsetof(struct create_args, on_timeout)},
 	STATE_DIR(struct create_args),
 	JSON(struct create_args),
 	{.name = NULL},
@@ -119,6 +136,17 @@ const struct opt fork_options[] = {
 	 .offset = offsetof(struct fork_args, name)},
 	JSON(struct fork_args),
 	STATE_DIR(struct fork_args),
+	{.name = NULL},
+};
+
+const struct opt shot_options[] = {
+	{.name = "name",
+	 .value = "NAME",
+	 .help = "a name to call it by, besides its id",
+	 .set = opt_set_text,
+	 .offset = offsetof(struct shot_args, name)},
+	JSON(struct shot_args),
+	STATE_DIR(struct shot_args),
 	{.name = NULL},
 };
 

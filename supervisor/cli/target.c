@@ -10,7 +10,7 @@ int target_state(struct target *t, const char *command, const char *state_dir)
 	struct errmsg why;
 
 	*t = (struct target){.command = command,
-			     .st = {.fd = -1, .sandboxes_fd = -1, .snapshots_fd = -1},
+			     .st = {.fd = -1, .shelf_fd = -1, .other_fd = -1},
 			     .box = {.fd = -1, .lock_fd = -1}};
 	return state_open(&t->st, state_dir, &why) ? cli_fail(command, "%s", why.text) : TARGET_OK;
 }

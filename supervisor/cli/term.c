@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <signal.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/ioctl.h>
@@ -75,16 +76,28 @@ struct progress progress_begin(const char *what)
 	return (struct progress){.what = what, .begin_ns = clock_now()};
 }
 
-void progress_tick(struct progress *progress, uint64_t bytes)
+/* Once a second.  Return: the line was begun. */
+static bool show(struct progress *progress)
 {
 	uint64_t seconds = (clock_now() - progress->begin_ns) / NS_PER_SEC;
 
 	if (seconds == progress->shown_s || !isatty(STDERR_FILENO))
-		return;
+		return false;
 	progress->shown_s = seconds;
 	fprintf(stderr, "\r\033[Kspore: %s, %llu s", progress->what, (unsigned long long)seconds);
-	if (bytes)
+	return true;
+}
+
+void progress_tick(struct progress *progress, uint64_t bytes)
+{
+	if (show(progress) && bytes)
 		fprintf(stderr, ", %llu MiB", (unsigned long long)(bytes >> 20));
+}
+
+void progress_count(struct progress *progress, uint32_t done, uint32_t of)
+{
+	if (show(progress) && of)
+		fprintf(stderr, ", %u of %u", done, of);
 }
 
 void progress_end(struct progress *progress)

@@ -33,6 +33,8 @@ struct progress {
 };
 struct progress progress_begin(const char *what);
 void progress_tick(struct progress *progress, uint64_t bytes);
+/* The same with steps instead of bytes; of = 0: without either. */
+void progress_count(struct progress *progress, uint32_t done, uint32_t of);
 void progress_end(struct progress *progress);
 
 #endif

@@ -10,7 +10,9 @@
 
 #include "base/clock.h"
 #include "supervisor/agentc/agentc.h"
+#include "supervisor/cli/watch.h"
 #include "supervisor/lifecycle/files.h"
+#include "supervisor/lifecycle/load.h"
 
 #define STEP_MS        20
 #define MACHINE_ID_LEN 16 /* bytes; twice as many hex digits */
@@ -73,7 +75,7 @@ int wake_finish(struct life_vm *vm, const struct box *box, enum wake_as as, stru
 	return err;
 }
 
-int wake_enter(struct life_vm *vm, struct box *box, struct errmsg *why)
+int wake_enter(struct life_vm *vm, struct box *box, const struct state *st, struct errmsg *why)
 {
 	const struct box_meta *meta = &box->meta;
 
@@ -82,5 +84,17 @@ int wake_enter(struct life_vm *vm, struct box *box, struct errmsg *why)
 	int err = box_enter(box, BOX_RUNNING, why);
 	if (!err)
 		life_vm_keep(vm);
-	return err;
+	return err ? err : watch_start(box, st, why);
+}
+
+int wake_folder(struct life_vm **out, struct box *box, const struct state *st, enum wake_as as,
+		struct errmsg *why)
+{
+	int err = wake_start(out, box, why);
+
+	if (!err)
+		err = life_load_folder(box->fd, box->meta.image, CTL_LOAD_CLONE, why);
+	if (!err)
+		err = wake_finish(*out, box, as, why);
+	return err ? err : wake_enter(*out, box, st, why);
 }

@@ -2,8 +2,10 @@
 #include "supervisor/lifecycle/layers.h"
 
 #include <assert.h>
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/random.h>
@@ -36,18 +38,24 @@ int layers_read(int home_fd, unsigned index, struct errmsg *why)
 	return open_layer(home_fd, index, O_RDONLY, why);
 }
 
-static int add(struct layers *to, int fd, const struct cow_layer *layer, struct errmsg *why)
+static void hide(struct layers *to)
 {
-	static const uint8_t none[COW_ID_LEN];
-	const uint8_t *below = to->count ? to->id[to->count - 1] : none;
+	for (unsigned i = 0; i < to->count; i++)
+		cleanup_close_fn(&to->fd[i]);
+	for (unsigned i = 0; i < to->count; i++)
+		to->fd[i] = -1;
+	to->first += to->count;
+	to->count = 0;
+}
 
-	if (to->count && memcmp(layer->below_id, below, COW_ID_LEN) != 0)
-		return err_set(why, EBADMSG, "disk-%u.cow lies on another layer", to->count);
+static void add(struct layers *to, int fd, const struct cow_layer *layer)
+{
+	if (to->count && memcmp(layer->below_id, to->id[to->count - 1], COW_ID_LEN) != 0)
+		hide(to); /* made of them; if it lies on no image either, the VMM says so */
 	memcpy(to->id[to->count], layer->layer_id, COW_ID_LEN);
 	to->size = layer->size;
 	to->block_size = layer->block_size;
 	to->fd[to->count++] = fd;
-	return 0;
 }
 
 /*
@@ -75,7 +83,8 @@ static bool is_blank_top(int fd, int home_fd, unsigned index)
 static int open_next(struct layers *to, int home_fd, struct errmsg *why)
 {
 	struct cow_layer layer;
-	cleanup_close int fd = open_layer(home_fd, to->count, O_RDONLY, why);
+	unsigned index = to->first + to->count;
+	cleanup_close int fd = open_layer(home_fd, index, O_RDONLY, why);
 
 	if (fd == -ENOENT)
 		return 1;
@@ -84,29 +93,59 @@ static int open_next(struct layers *to, int home_fd, struct errmsg *why)
 	if (to->count == LAYERS_MAX)
 		return err_set(why, E2BIG, "its disk has more than %u layers", LAYERS_MAX);
 	int err = cow_open(fd, &layer, why);
-	if (err == -EBADMSG && is_blank_top(fd, home_fd, to->count))
+	if (err == -EBADMSG && is_blank_top(fd, home_fd, index))
 		return 1;
 	if (!err && !layer.sealed)
 		return 1; /* the VMM's */
 	if (err)
-		return err_wrap(why, err, "disk-%u.cow", to->count);
-	if (!err)
-		err = add(to, fd, &layer, why);
-	if (!err)
-		fd = -1;
-	return err;
+		return err_wrap(why, err, "disk-%u.cow", index);
+	add(to, steal_fd(&fd), &layer);
+	return 0;
+}
+
+/* disk-N.cow -> N; else -1. */
+static int number_of(const char *name)
+{
+	char again[LAYERS_NAME_MAX];
+	unsigned index;
+
+	if (sscanf(name, "disk-%6u.cow", &index) != 1)
+		return -1;
+	layers_name(again, index);
+	return strcmp(name, again) == 0 ? (int)index : -1;
+}
+
+/* The number of the lowest layer there is, 0 when there is none; -errno. */
+static int lowest(int home_fd, struct errmsg *why)
+{
+	int found = INT_MAX, fd = openat(home_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	DIR *dir = fd < 0 ? NULL : fdopendir(fd);
+	struct dirent *entry;
+
+	if (!dir) {
+		err_set(why, errno, "sandbox's folder");
+		cleanup_close_fn(&fd);
+		return -EIO;
+	}
+	while ((entry = readdir(dir))) {
+		int n = number_of(entry->d_name);
+		found = n >= 0 && n < found ? n : found;
+	}
+	closedir(dir);
+	return found == INT_MAX ? 0 : found;
 }
 
 int layers_open(struct layers *out, int home_fd, struct errmsg *why)
 {
 	struct layers made = {.count = 0};
-	int got;
+	int got = lowest(home_fd, why);
 
+	if (got >= 0)
+		made.first = (unsigned)got;
 	for (unsigned i = 0; i <= LAYERS_MAX; i++)
 		made.fd[i] = -1;
-	do
+	for (got = got < 0 ? got : 0; !got;)
 		got = open_next(&made, home_fd, why);
-	while (!got);
 	if (got < 0)
 		layers_close(&made);
 	*out = made;
@@ -129,9 +168,54 @@ int layers_top(struct layers *layers, int home_fd, struct errmsg *why)
 	memcpy(layer.below_id, layers->id[layers->count - 1], COW_ID_LEN);
 	if (getrandom(layer.layer_id, COW_ID_LEN, 0) != COW_ID_LEN)
 		return err_set(why, EIO, "random numbers for a layer");
-	int fd = layers_fresh(home_fd, layers->count, why);
+	int fd = layers_fresh(home_fd, layers->first + layers->count, why);
 	if (fd < 0)
 		return fd;
 	layers->fd[layers->count] = fd;
 	return cow_format(fd, &layer, why);
+}
+
+/* --- fewer ---------------------------------------------------------------------------------------- */
+
+#define PART "disk.part"
+
+static void remove_below(int home_fd, unsigned first, unsigned end)
+{
+	char name[LAYERS_NAME_MAX];
+
+	for (unsigned i = first; i < end; i++) {
+		layers_name(name, i);
+		unlinkat(home_fd, name, 0);
+	}
+}
+
+/* The one rename() changes what the disk is made of. */
+static int compact(const struct layers *from, int home_fd, struct errmsg *why)
+{
+	unsigned top = from->first + from->count - 1;
+	char name[LAYERS_NAME_MAX];
+	cleanup_close int fd =
+		openat(home_fd, PART, O_RDWR | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0600);
+
+	if (fd < 0)
+		return err_set(why, errno, PART);
+	layers_name(name, top);
+	int err = cow_compact(fd, from->fd, from->count, why);
+	if (!err && (renameat(home_fd, PART, home_fd, name) || fsync(home_fd)))
+		err = err_set(why, errno, "%s", name);
+	if (!err)
+		remove_below(home_fd, from->first, top);
+	return err;
+}
+
+int layers_compact(int home_fd, struct errmsg *why)
+{
+	struct layers layers = {.count = 0};
+	int err = layers_open(&layers, home_fd, why);
+
+	if (!err && layers.count > LAYERS_DEEP)
+		err = compact(&layers, home_fd, why);
+	unlinkat(home_fd, PART, 0);
+	layers_close(&layers);
+	return err;
 }

@@ -1,28 +1,35 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * load.h - a snapshot's file and disk layers into an empty VMM (vm.h)
- * Thread: the VMM's owner.
+ * load.h - a captured machine, or one that sleeps in a folder, into the empty VMM of a folder (vm.h)
+ * Thread: any; the caller holds the sandbox's lock.
  */
 #ifndef SPORE_SUPERVISOR_LIFECYCLE_LOAD_H
 #define SPORE_SUPERVISOR_LIFECYCLE_LOAD_H
 
-#include "snapshot/image.h"
+#include "snapshot/plan.h"
 #include "supervisor/lifecycle/ctl.h"
 #include "supervisor/lifecycle/layers.h"
 
-struct life_load {
-	struct snap_chain *chain;    /* flat or packed: others are flattened first */
-	uint32_t flags;              /* CTL_LOAD_* */
-	const char *image;           /* of the disk, or NULL: no disk */
+/* What a VM is loaded from. */
+struct life_source {
+	const void *state;
+	size_t state_len;
+	const struct snap_plan *plan;
+	const char *image;           /* below the disk's layers */
 	const struct layers *layers; /* with their top */
 };
 
 /*
- * life_load() - load and, with CTL_LOAD_RUN, run
- * The VMM keeps the socket of its vsock that it was started with.
- * Return: 0; -EOPNOTSUPP, -E2BIG the chain has to be flattened: nothing has happened; the VMM's -errno; -errno.
+ * life_load() - put a machine into the empty VMM of a folder, and let it run
+ * @flags: CTL_LOAD_*, besides CTL_LOAD_RUN
+ * Return: 0, -errno: the VMM is of no use then.
  */
-int life_load(struct ctl_client *client, const struct life_load *load, struct ctl_loaded *out,
-	      struct errmsg *why);
+int life_load(int home_fd, const struct life_source *from, uint32_t flags, struct errmsg *why);
+
+/*
+ * life_load_folder() - the same from KEEP_HEAD (keep.h) of the folder and its sealed layers, with an empty top
+ * An image that cannot be mapped is made one that can first.  KEEP_BASE is what was loaded, from then on.
+ */
+int life_load_folder(int home_fd, const char *image, uint32_t flags, struct errmsg *why);
 
 #endif

@@ -75,15 +75,29 @@ static int busy(const struct box *box, struct errmsg *why)
 	char doing[BOX_DOING_MAX] = "change";
 	int pid = fd >= 0 ? read_doing(fd, doing) : 0;
 
-	err_set(why, 0, "sandbox %s is busy: another command (%s, process %d) works on it",
-		box->meta.id, doing, pid);
+	err_set(why, 0, "%s %s is busy: another command (%s, process %d) works on it",
+		box->shelf->noun, box->meta.id, doing, pid);
 	return -EBUSY;
 }
 
 static int gone(const struct box *box, struct errmsg *why)
 {
-	err_set(why, 0, "sandbox %s was removed meanwhile", box->meta.id);
+	err_set(why, 0, "%s %s was removed meanwhile", box->shelf->noun, box->meta.id);
 	return -ENOENT;
+}
+
+int box_say(const struct box *box, int err, struct errmsg *why)
+{
+	char what[ERRMSG_MAX];
+
+	if (!why)
+		return err;
+	snprintf(what, sizeof(what), "%s", why->text);
+	if (err != -EBADMSG)
+		return err_wrap(why, err, "%s %s", box->shelf->noun, box->meta.id);
+	err_set(why, 0, "%s %s: %s; '%s %s' removes it", box->shelf->noun, box->meta.id, what,
+		box->shelf->remove, box->meta.id);
+	return err;
 }
 
 int box_lock(struct box *box, const char *doing, struct errmsg *why)
@@ -99,17 +113,19 @@ int box_lock(struct box *box, const char *doing, struct errmsg *why)
 	if (got == -EBUSY)
 		return busy(box, why);
 	if (got < 0)
-		return got == -ENOENT ? gone(box, why)
-				      : err_set(why, got, "sandbox %s: lock", box->meta.id);
+		return got == -ENOENT
+			       ? gone(box, why)
+			       : err_set(why, got, "%s %s: lock", box->shelf->noun, box->meta.id);
 	box->lock_fd = got;
 	if (box->damaged)
 		return 0;
 	int err = meta_read(&now, box->fd, box->meta.id, why);
 	if (err == -ENOENT)
-		err = gone(box, why);
-	if (!err)
-		box->meta = now;
-	return err;
+		return gone(box, why);
+	if (err)
+		return box_say(box, err, why);
+	box->meta = now;
+	return 0;
 }
 
 /* --- making --------------------------------------------------------------------------------------- */
@@ -130,7 +146,7 @@ static int check_name(const struct state *st, const struct box_meta *wish, struc
 		return err;
 	err = box_list(st, taken, (void *)(uintptr_t)wish, why);
 	if (err == -EEXIST)
-		err_set(why, 0, "there is a sandbox called '%s' already", wish->name);
+		err_set(why, 0, "there is a %s called '%s' already", st->shelf->noun, wish->name);
 	return err;
 }
 
@@ -141,20 +157,20 @@ static int make_folder(const struct state *st, char *id, struct errmsg *why)
 		int err = state_new_id(id, why);
 		if (err)
 			return err;
-		if (!faccessat(st->snapshots_fd, id, F_OK, AT_SYMLINK_NOFOLLOW))
+		if (!faccessat(st->other_fd, id, F_OK, AT_SYMLINK_NOFOLLOW))
 			continue;
-		if (!mkdirat(st->sandboxes_fd, id, 0700))
-			return openat(st->sandboxes_fd, id, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+		if (!mkdirat(st->shelf_fd, id, 0700))
+			return openat(st->shelf_fd, id, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 		if (errno != EEXIST)
 			break;
 	}
-	return err_set(why, errno, "make a folder in %s/sandboxes", st->path);
+	return err_set(why, errno, "make a folder in %s/%s", st->path, st->shelf->folder);
 }
 
 int box_create(struct box *out, const struct state *st, const struct box_meta *wish,
 	       struct errmsg *why)
 {
-	struct box box = {.lock_fd = -1, .meta = *wish};
+	struct box box = {.lock_fd = -1, .shelf = st->shelf, .meta = *wish};
 	cleanup_close int held = state_lock(st, why);
 
 	if (held < 0)
@@ -167,8 +183,9 @@ int box_create(struct box *out, const struct state *st, const struct box_meta *w
 		return box.fd;
 	box.meta.created_s = time(NULL);
 	box.lock_fd = box_try_lock(box.fd, "create");
-	err = box.lock_fd < 0 ? err_set(why, box.lock_fd, "sandbox %s: lock", box.meta.id)
-			      : box_enter(&box, BOX_CREATING, why);
+	err = box.lock_fd < 0
+		      ? err_set(why, box.lock_fd, "%s %s: lock", st->shelf->noun, box.meta.id)
+		      : box_enter(&box, BOX_CREATING, why);
 	if (err)
 		box_remove(&box, st, NULL);
 	else
@@ -184,9 +201,10 @@ int box_enter(struct box *box, enum box_state state, struct errmsg *why)
 	meta.state = state;
 	meta.changed_s = time(NULL);
 	int err = meta_write(&meta, box->fd, why);
-	if (!err)
-		box->meta = meta;
-	return err;
+	if (err)
+		return err_wrap(why, err, "%s %s", box->shelf->noun, meta.id);
+	box->meta = meta;
+	return 0;
 }
 
 /* --- the end -------------------------------------------------------------------------------------- */
@@ -198,10 +216,10 @@ int box_remove(struct box *box, const struct state *st, struct errmsg *why)
 
 	snprintf(away, sizeof(away), BOX_GONE_PREFIX "%s", box->meta.id);
 	/* One step takes it away; what follows only gives back the space. */
-	if (!err && renameat(st->sandboxes_fd, box->meta.id, st->sandboxes_fd, away))
-		err = err_set(why, errno, "sandbox %s", box->meta.id);
+	if (!err && renameat(st->shelf_fd, box->meta.id, st->shelf_fd, away))
+		err = err_set(why, errno, "%s %s", st->shelf->noun, box->meta.id);
 	if (!err)
-		err = tree_remove(st->sandboxes_fd, away, why);
+		err = tree_remove(st->shelf_fd, away, why);
 	box_close(box);
 	return err;
 }

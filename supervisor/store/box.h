@@ -1,6 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * box.h - one sandbox as a folder: found, locked, changed, removed
+ * box.h - one sandbox as a folder: found, locked, changed, removed; and one snapshot
+ *
+ * A snapshot is a folder of the same kind on another shelf (state.h): a sandbox that sleeps for ever, `paused`, and
+ * from which others are made.
  *
  *   sandboxes/ID/
  *     meta.json    meta.h
@@ -28,6 +31,7 @@
 struct box {
 	int fd;      /* of the folder; -1: closed */
 	int lock_fd; /* -1: not locked by us */
+	const struct shelf *shelf;
 	struct box_meta meta;
 	bool damaged; /* its meta.json cannot be read: only its id is known */
 };

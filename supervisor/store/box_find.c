@@ -102,15 +102,17 @@ static void remove_unborn(struct box *box, const struct state *st)
  */
 static int open_one(struct box *out, const struct state *st, const char *id, struct errmsg *why)
 {
-	struct box box = {.lock_fd = -1};
+	struct box box = {.lock_fd = -1, .shelf = st->shelf};
 
-	box.fd = openat(st->sandboxes_fd, id, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	box.fd = openat(st->shelf_fd, id, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 	if (box.fd < 0)
-		return errno == ENOENT ? -ENOENT : err_set(why, errno, "sandbox %s", id);
+		return errno == ENOENT ? -ENOENT
+				       : err_set(why, errno, "%s %s", st->shelf->noun, id);
 	int err = meta_read(&box.meta, box.fd, id, why);
 	if (err) {
 		snprintf(box.meta.id, sizeof(box.meta.id), "%s", id);
 		box.damaged = true;
+		box_say(&box, err, why);
 	}
 	if (err == -ENOENT)
 		remove_unborn(&box, st);
@@ -132,9 +134,9 @@ static int is_id(const struct dirent *entry)
 /* The ids that there are, by name.  Return: how many, or -errno. */
 static int scan(const struct state *st, struct dirent ***names, struct errmsg *why)
 {
-	int count = scandirat(st->sandboxes_fd, ".", names, is_id, alphasort);
+	int count = scandirat(st->shelf_fd, ".", names, is_id, alphasort);
 
-	return count < 0 ? err_set(why, errno, "%s/sandboxes", st->path) : count;
+	return count < 0 ? err_set(why, errno, "%s/%s", st->path, st->shelf->folder) : count;
 }
 
 static void free_names(struct dirent **names, int count)
@@ -172,13 +174,13 @@ void box_sweep(const struct state *st)
 {
 	DIR *dir = NULL;
 	struct dirent *entry;
-	int fd = openat(st->sandboxes_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	int fd = openat(st->shelf_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 
 	if (fd >= 0 && !(dir = fdopendir(fd)))
 		close(fd);
 	while (dir && (entry = readdir(dir)))
 		if (!strncmp(entry->d_name, BOX_GONE_PREFIX, strlen(BOX_GONE_PREFIX)))
-			tree_remove(st->sandboxes_fd, entry->d_name, NULL);
+			tree_remove(st->shelf_fd, entry->d_name, NULL);
 	if (dir)
 		closedir(dir);
 	box_list(st, pass, NULL, NULL);
@@ -186,9 +188,9 @@ void box_sweep(const struct state *st)
 
 /* --- by word -------------------------------------------------------------------------------------- */
 
-static int not_found(const char *word, struct errmsg *why)
+static int not_found(const struct state *st, const char *word, struct errmsg *why)
 {
-	err_set(why, 0, "there is no sandbox '%s'; see 'spore ls'", word);
+	err_set(why, 0, "there is no %s '%s'; see '%s'", st->shelf->noun, word, st->shelf->list);
 	return -ENOENT;
 }
 
@@ -254,5 +256,5 @@ int box_find(struct box *out, const struct state *st, const char *word, struct e
 		err = find_prefix(st, word, id, why);
 	if (!err)
 		err = open_one(out, st, id, why);
-	return err == -ENOENT ? not_found(word, why) : err;
+	return err == -ENOENT ? not_found(st, word, why) : err;
 }

@@ -11,4 +11,7 @@
 /* @fd: of the folder.  Return: a descriptor that holds the lock; -EBUSY; -errno. */
 int box_try_lock(int fd, const char *doing);
 
+/* Puts who and what to do around what meta_read() said.  Return: err. */
+int box_say(const struct box *box, int err, struct errmsg *why);
+
 #endif

@@ -85,6 +85,14 @@ static bool take_text(char *out, size_t cap, const json_t *root, const char *key
 	return true;
 }
 
+/* A key that older files do not have. */
+static bool take_id(char *out, const json_t *root, const char *key)
+{
+	*out = '\0';
+	return !json_object_get(root, key) ||
+	       (take_text(out, STATE_ID_MAX, root, key) && (!*out || state_id_prefix(out)));
+}
+
 static bool take_path(char *out, const json_t *root, const char *key)
 {
 	return take_text(out, META_PATH_MAX, root, key) && (!*out || *out == '/');
@@ -116,8 +124,8 @@ static bool take_all(struct box_meta *to, const json_t *root)
 	if (!take_text(to->id, sizeof(to->id), root, "id") ||
 	    !take_text(to->name, sizeof(to->name), root, "name") ||
 	    !take_text(to->why, sizeof(to->why), root, "why") ||
-	    !take_path(to->image, root, "image") || !take_path(to->kernel, root, "kernel") ||
-	    !take_path(to->initrd, root, "initrd") ||
+	    !take_id(to->origin, root, "origin") || !take_path(to->image, root, "image") ||
+	    !take_path(to->kernel, root, "kernel") || !take_path(to->initrd, root, "initrd") ||
 	    !take_word(&state, root, "state", states, BOX_STATES) ||
 	    !take_word(&on_timeout, root, "on_timeout", timeouts, BOX_TIMEOUTS) ||
 	    !take_number(&cpus, root, "cpus", 1, CPUS_MAX) ||
@@ -135,10 +143,9 @@ static bool take_all(struct box_meta *to, const json_t *root)
 	return !*to->name || !state_name_check(to->name, NULL);
 }
 
-static int damaged(const char *id, struct errmsg *why)
+static int damaged(struct errmsg *why)
 {
-	err_set(why, 0, "sandbox %s: its meta.json is damaged; 'spore rm --force %s' removes it",
-		id, id);
+	err_set(why, 0, "its " META_FILE " is damaged");
 	return -EBADMSG;
 }
 
@@ -151,16 +158,16 @@ int meta_read(struct box_meta *out, int dir_fd, const char *id, struct errmsg *w
 	cleanup_free char *text = read_text(dir_fd, &len, &err);
 
 	if (!text)
-		return err == -EBADMSG || err == -ELOOP ? damaged(id, why)
-							: err_set(why, err, "sandbox %s", id);
+		return err == -EBADMSG || err == -ELOOP ? damaged(why)
+							: err_set(why, err, META_FILE);
 	json_t *root = json_loadb(text, len, JSON_REJECT_DUPLICATES, NULL);
 	bool numbered = take_number(&version, root, "version", 1, INT64_MAX);
 	bool good = numbered && version == META_VERSION && take_all(&meta, root);
 	json_decref(root);
 	if (numbered && version > META_VERSION)
-		return err_set(why, 0, "sandbox %s was made by a newer Spore", id), -EBADMSG;
+		return err_set(why, 0, "it was made by a newer Spore"), -EBADMSG;
 	if (!good || strcmp(meta.id, id) != 0)
-		return damaged(id, why);
+		return damaged(why);
 	*out = meta;
 	return 0;
 }
@@ -170,12 +177,12 @@ int meta_read(struct box_meta *out, int dir_fd, const char *id, struct errmsg *w
 static char *to_text(const struct box_meta *m)
 {
 	json_t *root = json_pack(
-		"{si ss ss ss ss ss ss ss si sI sI ss sI sI sI}", "version", META_VERSION, "id",
+		"{si ss ss ss ss ss ss ss si sI sI ss sI sI sI ss}", "version", META_VERSION, "id",
 		m->id, "name", m->name, "state", states[m->state], "why", m->why, "image", m->image,
 		"kernel", m->kernel, "initrd", m->initrd, "cpus", (int)m->cpus, "memory_mib",
 		(json_int_t)m->memory_mib, "timeout_ms", (json_int_t)m->timeout_ms, "on_timeout",
 		timeouts[m->on_timeout], "deadline", (json_int_t)m->deadline_s, "created",
-		(json_int_t)m->created_s, "changed", (json_int_t)m->changed_s);
+		(json_int_t)m->created_s, "changed", (json_int_t)m->changed_s, "origin", m->origin);
 	char *text = root ? json_dumps(root, JSON_INDENT(2)) : NULL;
 
 	json_decref(root);
@@ -199,11 +206,11 @@ int meta_write(const struct box_meta *meta, int dir_fd, struct errmsg *why)
 	cleanup_free char *text = to_text(meta);
 
 	if (!text)
-		return err_set(why, EINVAL, "sandbox %s: a path is not UTF-8", meta->id);
+		return err_set(why, EINVAL, "a path is not UTF-8");
 	cleanup_close int fd = openat(dir_fd, META_PART,
 				      O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0600);
 	int err = fd < 0 ? -errno : write_all(fd, text, strlen(text));
 	if (!err && (fsync(fd) || renameat(dir_fd, META_PART, dir_fd, META_FILE) || fsync(dir_fd)))
 		err = -errno;
-	return err ? err_set(why, err, "sandbox %s: " META_FILE, meta->id) : 0;
+	return err ? err_set(why, err, META_FILE) : 0;
 }

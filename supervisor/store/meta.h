@@ -42,8 +42,9 @@ struct box_meta {
 	uint64_t memory_mib;
 	uint64_t timeout_ms; /* 0: none */
 	enum box_timeout on_timeout;
-	int64_t deadline_s;     /* since 1970; 0: none; while running */
-	char why[META_WHY_MAX]; /* how it ended; "" while it has not */
+	int64_t deadline_s;        /* since 1970; 0: none; while running */
+	char why[META_WHY_MAX];    /* how it ended; "" while it has not */
+	char origin[STATE_ID_MAX]; /* the sandbox or snapshot that it was made of; "": booted */
 };
 
 /* "creating", "running", ... */

@@ -21,6 +21,10 @@ static const char id_letters[] = "23456789abcdefghijkmnpqrstuvwxyz";
 static_assert(sizeof(id_letters) - 1 == 32, "five bits a letter");
 static_assert(STATE_NAME_MAX == STORE_NAME_MAX, "one rule for names");
 
+static const struct shelf sandboxes = {"sandboxes", "sandbox", "spore ls", "spore rm --force"};
+static const struct shelf snapshots = {"snapshots", "snapshot", "spore snapshot ls",
+				       "spore snapshot rm"};
+
 static int choose_path(char *out, const char *chosen, struct errmsg *why)
 {
 	const char *env = getenv("SPORE_STATE"), *xdg = getenv("XDG_STATE_HOME");
@@ -48,7 +52,7 @@ static int open_folder(int at, const char *name, const char *path, struct errmsg
 
 int state_open(struct state *out, const char *chosen, struct errmsg *why)
 {
-	struct state st = {.fd = -1, .sandboxes_fd = -1, .snapshots_fd = -1};
+	struct state st = {.fd = -1, .shelf_fd = -1, .other_fd = -1, .shelf = &sandboxes};
 	int err = choose_path(st.path, chosen, why);
 
 	if (!err)
@@ -58,11 +62,11 @@ int state_open(struct state *out, const char *chosen, struct errmsg *why)
 	st.fd = open(st.path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (st.fd < 0)
 		return err_set(why, errno, "open folder %s", st.path);
-	st.sandboxes_fd = open_folder(st.fd, "sandboxes", st.path, why);
-	st.snapshots_fd = st.sandboxes_fd < 0 ? st.sandboxes_fd
-					      : open_folder(st.fd, "snapshots", st.path, why);
-	if (st.snapshots_fd < 0) {
-		err = st.snapshots_fd;
+	st.shelf_fd = open_folder(st.fd, sandboxes.folder, st.path, why);
+	st.other_fd =
+		st.shelf_fd < 0 ? st.shelf_fd : open_folder(st.fd, snapshots.folder, st.path, why);
+	if (st.other_fd < 0) {
+		err = st.other_fd;
 		state_close(&st);
 		return err;
 	}
@@ -72,10 +76,20 @@ int state_open(struct state *out, const char *chosen, struct errmsg *why)
 
 void state_close(struct state *state)
 {
-	cleanup_close_fn(&state->snapshots_fd);
-	cleanup_close_fn(&state->sandboxes_fd);
+	cleanup_close_fn(&state->other_fd);
+	cleanup_close_fn(&state->shelf_fd);
 	cleanup_close_fn(&state->fd);
-	state->snapshots_fd = state->sandboxes_fd = state->fd = -1;
+	state->other_fd = state->shelf_fd = state->fd = -1;
+}
+
+struct state state_other(const struct state *state)
+{
+	struct state other = *state;
+
+	other.shelf_fd = state->other_fd;
+	other.other_fd = state->shelf_fd;
+	other.shelf = state->shelf == &sandboxes ? &snapshots : &sandboxes;
+	return other;
 }
 
 static int lock_file(const struct state *state, int how)

@@ -23,8 +23,17 @@
 #define STATE_ID_MAX   (STATE_ID_LEN + 1) /* with the NUL */
 #define STATE_NAME_MAX 64                 /* with the NUL */
 
+/* What a folder of folders holds: for messages, and for what to do about it. */
+struct shelf {
+	const char *folder;        /* "sandboxes" */
+	const char *noun;          /* "sandbox" */
+	const char *list, *remove; /* commands: "spore ls", "spore rm --force" */
+};
+
 struct state {
-	int fd, sandboxes_fd, snapshots_fd; /* folders */
+	int fd;                 /* a folder */
+	int shelf_fd, other_fd; /* the two below it: the one that box.h works on, and the other */
+	const struct shelf *shelf; /* which one that is */
 	char path[STATE_PATH_MAX];
 };
 
@@ -35,6 +44,9 @@ struct state {
  */
 int state_open(struct state *out, const char *chosen, struct errmsg *why);
 void state_close(struct state *state);
+
+/* The same state with the other shelf: snapshots where it was sandboxes.  Borrows its folders: not to be closed. */
+struct state state_other(const struct state *state);
 
 /* Waits for the state's own lock.  Return: a descriptor, to be closed soon; -errno. */
 int state_lock(const struct state *state, struct errmsg *why);

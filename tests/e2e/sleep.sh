@@ -106,6 +106,23 @@ check machine_ids_differ [ "$(cat "$work"/who-* | grep -E '^[0-9a-f]{32}$' | sor
 check host_names [ "$(tail -qn 1 "$work"/who-* | sort)" = "$(sort "$work/ids")" ]
 check parent_goes_on advances box /mnt/t/count
 check disks_apart [ "$(in_box box -- sh -c 'cat /root/own 2>/dev/null; cat /root/point')" = later ]
+
+# A snapshot of the running one: what is made of it has its instant, and outlives it.
+in_box box -- sh -c 'echo shot >/root/point; echo shot >/mnt/t/point; sync'
+shot=$("$spore" snapshot box 2>"$work/err")
+check snapshot [ -n "$shot" ] || cat "$work/err"
+in_box box -- sh -c 'echo later >/root/point; echo later >/mnt/t/point; sync'
+twin=$("$spore" create --from "$shot" --name twin 2>"$work/err")
+check create_from [ -n "$twin" ] || cat "$work/err"
+"$spore" snapshot rm "$shot"
+check twin_has_the_point [ "$(in_box twin cat /root/point /mnt/t/point)" = "$(printf 'shot\nshot')" ]
+check twin_goes_on advances twin /mnt/t/count
+check twin_is_another [ "$(in_box twin cat /etc/machine-id)" != "$(in_box box cat /etc/machine-id)" -a "$(in_box twin hostname)" = twin ]
+"$spore" pause twin && "$spore" resume twin
+check twin_sleeps [ "$(in_box twin cat /root/point /mnt/t/point)" = "$(printf 'shot\nshot')" ]
+check twin_sleeps_as_increment [ "$("$spore" snapshot inspect "$SPORE_STATE/sandboxes/$twin/memory.snap" | grep -c ^parent)" = 1 ]
+"$spore" rm -f twin
+
 first=$(head -n 1 "$work/ids")
 grandchild=$("$spore" fork "$first" 2>"$work/err" </dev/null)
 check fork_of_a_fork [ -n "$grandchild" -a "$(in_box "$grandchild" cat /root/own)" = "$first" ] || cat "$work/err"

@@ -5,12 +5,14 @@
  * It takes spore-vmm's descriptors, starts the real agent on this host beside itself, and joins the two:
  * a connection to the vsock socket says CONNECT, gets OK, and is then the agent's.  What the agent runs, it
  * runs here: tests give it harmless commands.  FAKE_AGENT names the agent's program; FAKE_SILENT=1 never
- * gets ready.
+ * gets ready; FAKE_ETC is the folder for the names of a clone.  Its machine can be captured and loaded (ctl.h); its processes do not live on.
  */
 #include <errno.h>
 #include <poll.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -24,6 +26,7 @@
 #include "base/bytes.h"
 #include "base/cleanup.h"
 #include "base/conlog.h"
+#include "tests/fake/ctl.h"
 
 #define CHUNK 65536
 
@@ -131,7 +134,7 @@ static void serve_all(int listen_fd, int timeout_ms)
 
 static void start_agent(void)
 {
-	const char *program = getenv("FAKE_AGENT");
+	const char *program = getenv("FAKE_AGENT"), *etc = getenv("FAKE_ETC");
 	char number[16];
 	int fd = socket(AF_UNIX, SOCK_STREAM, 0);
 
@@ -140,13 +143,35 @@ static void start_agent(void)
 	snprintf(number, sizeof(number), "%d", fd);
 	pid_t parent = getpid();
 	if (fork() == 0) {
+		/* A clone gets a host name of its own: not this host's. */
+		if (unshare(CLONE_NEWUTS) && unshare(CLONE_NEWUSER | CLONE_NEWUTS))
+			_exit(98);
 		prctl(PR_SET_PDEATHSIG, SIGTERM);
 		if (getppid() == parent) /* the agent closes what it does not know */
 			execl(program ? program : "build/spore-agent", "spore-agent", "--listen-fd",
-			      number, "--etc", "/nonexistent", (char *)NULL);
+			      number, "--etc", etc ? etc : "/nonexistent", (char *)NULL);
 		_exit(99);
 	}
 	close(fd);
+}
+
+static bool has_word(char **argv, const char *name)
+{
+	for (; *argv; argv++)
+		if (!strcmp(*argv, name))
+			return true;
+	return false;
+}
+
+static void say_loaded(unsigned long number)
+{
+	dprintf(STDERR_FILENO, "spore-vmm: fake: loaded %lu\n", number);
+}
+
+static void *serve_ctl(void *arg)
+{
+	fake_ctl_serve((int)(intptr_t)arg, say_loaded);
+	return NULL;
 }
 
 int main(int argc, char **argv)
@@ -154,12 +179,19 @@ int main(int argc, char **argv)
 	const uint64_t one = 1;
 	int listen_fd = number_of(argv, "--vsock-listen-fd");
 	int ready = number_of(argv, "--ready-fd"), expire = number_of(argv, "--expire-ms");
+	int ctl = number_of(argv, "--ctl-fd");
+	bool empty = has_word(argv, "--empty");
+	pthread_t thread;
 
 	(void)argc;
 	start_agent();
-	log_console(number_of(argv, "--console-log-fd"), "fake kernel\r\nfake init \033[1mup\n");
+	if (ctl >= 0)
+		VERIFY(!pthread_create(&thread, NULL, serve_ctl, (void *)(intptr_t)ctl));
+	if (!empty)
+		log_console(number_of(argv, "--console-log-fd"),
+			    "fake kernel\r\nfake init \033[1mup\n");
 	dprintf(STDERR_FILENO, "spore-vmm: fake\n");
-	if (!getenv("FAKE_SILENT"))
+	if (!empty && !getenv("FAKE_SILENT"))
 		VERIFY(write(ready, &one, sizeof(one)) == sizeof(one));
 	serve_all(listen_fd, expire);
 	return 0;

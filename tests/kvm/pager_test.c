@@ -43,8 +43,7 @@ static void rig_write(struct rig *t, const struct vmm_captured *got)
 				       .pages = all_pages,
 				       .state = got->state,
 				       .state_len = got->state_len,
-				       .plan = &plan,
-				       .diff_source = SNAP_ALL};
+				       .plan = &plan};
 	struct snap_written written;
 	struct errmsg why = {""};
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The layers of a sandbox's disk as a folder holds them: which are sealed, and what a fresh one lies on. */
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <setjmp.h>
@@ -89,17 +90,65 @@ static void layers__first_unsealed__is_the_top(void **state)
 	layers_close(&layers);
 }
 
-static void layers__on_another__refused(void **state)
+static void count_files(unsigned *blocks, unsigned *others)
+{
+	cleanup_close int fd = dup(home);
+	DIR *dir = fdopendir(fd);
+	struct dirent *entry;
+
+	rewinddir(dir);
+	*blocks = *others = 0;
+	while ((entry = readdir(dir)))
+		if (entry->d_name[0] != '.')
+			++*(strncmp(entry->d_name, "disk-", 5) ? others : blocks);
+	closedir(dir);
+	fd = -1;
+}
+
+/* One layer of many; what a killed one leaves of those below it counts for nothing; the next goes on with the numbers. */
+static void layers_compact__many__one_with_the_name_of_the_top(void **state)
+{
+	struct layers layers;
+	unsigned files, others;
+
+	(void)state;
+	for (unsigned i = 0; i <= LAYERS_DEEP; i++) {
+		make_layer(i, i ? (uint8_t)i : 99, (uint8_t)(i + 1));
+		seal_layer(i);
+	}
+	make_layer(LAYERS_DEEP + 1, LAYERS_DEEP + 1, 77);
+	assert_int_equal(layers_compact(home, &why), 0);
+	count_files(&files, &others);
+	assert_int_equal(files, 2); /* it, and the top */
+	assert_int_equal(others, 0);
+	for (unsigned left = 0; left < 3;
+	     left++) { /* killed after this many of those below were removed */
+		for (unsigned i = left; left && i < LAYERS_DEEP; i++) {
+			make_layer(i, i ? (uint8_t)i : 99, (uint8_t)(i + 1));
+			seal_layer(i);
+		}
+		assert_int_equal(layers_open(&layers, home, &why), 0);
+		assert_int_equal(layers.count, 1);
+		assert_int_equal(layers.first, LAYERS_DEEP);
+		assert_int_equal(layers.id[0][0], LAYERS_DEEP + 1);
+		assert_int_equal(layers_top(&layers, home, &why), 0);
+		layers_close(&layers);
+	}
+}
+
+static void layers_compact__few__left_alone(void **state)
 {
 	struct layers layers;
 
 	(void)state;
-	make_layer(0, 9, 1);
-	seal_layer(0);
-	make_layer(1, 7, 2);
-	seal_layer(1);
-	assert_int_equal(layers_open(&layers, home, &why), -EBADMSG);
-	assert_string_equal(why.text, "disk-1.cow lies on another layer: Bad message");
+	for (unsigned i = 0; i < LAYERS_DEEP; i++) {
+		make_layer(i, i ? (uint8_t)i : 99, (uint8_t)(i + 1));
+		seal_layer(i);
+	}
+	assert_int_equal(layers_compact(home, &why), 0);
+	assert_int_equal(layers_open(&layers, home, &why), 0);
+	assert_int_equal(layers.count, LAYERS_DEEP);
+	layers_close(&layers);
 }
 
 /* Damage is never taken for a top: the top is thrown away and made anew. */
@@ -155,7 +204,9 @@ int main(void)
 		cmocka_unit_test_setup_teardown(layers__empty_folder__none, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(layers__first_unsealed__is_the_top, set_up,
 						tear_down),
-		cmocka_unit_test_setup_teardown(layers__on_another__refused, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(layers_compact__many__one_with_the_name_of_the_top,
+						set_up, tear_down),
+		cmocka_unit_test_setup_teardown(layers_compact__few__left_alone, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(layers__damaged__refused_and_kept, set_up,
 						tear_down),
 		cmocka_unit_test_setup_teardown(layers_top__lies_on_the_last_sealed__and_is_private,

@@ -125,12 +125,12 @@ static void snap_image_write__configurations_that_cannot_be__refused(void **stat
 					.state = "s",
 					.state_len = 1,
 					.plan = &plan,
-					.diff_source = 1,
+					.diff_from = 1,
 					.parent = parent};
 	struct snap_write bad[6];
 	for (unsigned i = 0; i < ARRAY_LEN(bad); i++)
 		bad[i] = good;
-	bad[0].diff_source = 2; /* would store nothing */
+	bad[0].diff_from = 3;
 	bad[1].kind = SNAP_IMAGE_FLAT;
 	bad[2].pages = PAGES - 1;
 	bad[3].cpus = 0;

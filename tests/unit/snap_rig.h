@@ -258,7 +258,7 @@ static inline int rig_try(struct rig *t, const char *name, struct snap_chain *pa
 				 .state = rig_state,
 				 .state_len = sizeof(rig_state),
 				 .plan = &plan,
-				 .diff_source = 1,
+				 .diff_from = 1,
 				 .parent = parent,
 				 .disks = disks,
 				 .disk_count = 2,

@@ -222,17 +222,14 @@ static void meta_read__hostile__refused_whole(void **state)
 	};
 	struct box box = new_box("good", BOX_RUNNING);
 	struct box_meta out = {.cpus = 99};
-	char good[4096], want[128];
+	char good[4096];
 
 	(void)state;
 	get_meta(&box, good, sizeof(good));
-	snprintf(want, sizeof(want),
-		 "sandbox %s: its meta.json is damaged; 'spore rm --force %s' removes it",
-		 box.meta.id, box.meta.id);
 	for (size_t i = 0; i < ARRAY_LEN(swaps); i++) {
 		swap_meta(&box, good, swaps[i][0], swaps[i][1]);
 		assert_int_equal(meta_read(&out, box.fd, box.meta.id, &why), -EBADMSG);
-		assert_string_equal(why.text, want);
+		assert_string_equal(why.text, "its meta.json is damaged");
 		assert_int_equal(out.cpus, 99);
 	}
 	for (size_t len = 0; len + 1 < strlen(good); len += 7) {
@@ -241,7 +238,7 @@ static void meta_read__hostile__refused_whole(void **state)
 	}
 	swap_meta(&box, good, "\"version\": 1", "\"version\": 2");
 	assert_int_equal(meta_read(&out, box.fd, box.meta.id, &why), -EBADMSG);
-	assert_non_null(strstr(why.text, "was made by a newer Spore"));
+	assert_non_null(strstr(why.text, "it was made by a newer Spore"));
 	put_meta(&box, good, strlen(good));
 	assert_int_equal(meta_read(&out, box.fd, box.meta.id, &why), 0);
 	box_close(&box);
