@@ -2,7 +2,6 @@
 /* A folder of snapshots: what killed writers left, and who needs whom. */
 #include "snapshot/image_impl.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -11,6 +10,7 @@
 
 #include "base/cleanup.h"
 #include "base/crc32c.h"
+#include "base/dir.h"
 #include "snapshot/image_io.h"
 
 int snap_image_sweep(int dir_fd)
@@ -39,14 +39,12 @@ static int read_header(int dir_fd, const char *name, struct snap_image_header *h
 int snap_find_in_folder(void *arg, const uint8_t id[SNAP_ID_LEN])
 {
 	int dir_fd = *(const int *)arg, found = -ENOENT;
-	cleanup_close int fd = openat(dir_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	DIR *dir = fd >= 0 ? fdopendir(fd) : NULL;
+	DIR *dir = dir_names(dir_fd);
 	struct snap_image_header head;
 	struct dirent *entry;
 
 	if (!dir)
 		return -errno;
-	(void)steal_fd(&fd);
 	while (found == -ENOENT && (entry = readdir(dir))) {
 		if (read_header(dir_fd, entry->d_name, &head) ||
 		    memcmp(head.id, id, SNAP_ID_LEN) != 0)
@@ -78,15 +76,13 @@ static void append_name(char *text, const char *name)
 /* The names of the children of `id` into `text`.  Return: how many, or -errno. */
 static int children(int dir_fd, const uint8_t id[SNAP_ID_LEN], char *text)
 {
-	cleanup_close int fd = openat(dir_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	DIR *dir = fd >= 0 ? fdopendir(fd) : NULL;
+	DIR *dir = dir_names(dir_fd);
 	struct snap_image_header head;
 	struct dirent *entry;
 	int count = 0;
 
 	if (!dir)
 		return -errno;
-	(void)steal_fd(&fd);
 	while ((entry = readdir(dir))) {
 		if (read_header(dir_fd, entry->d_name, &head) ||
 		    memcmp(head.parent_id, id, SNAP_ID_LEN) != 0)

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "snapshot/image_io.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -12,6 +11,7 @@
 #include <unistd.h>
 
 #include "base/cleanup.h"
+#include "base/dir.h"
 #include "base/fault.h"
 
 int io_read(int fd, void *to, size_t len, uint64_t off, struct errmsg *why)
@@ -228,14 +228,12 @@ static int sweep_one(int dir_fd, const char *name)
 
 int io_sweep(int dir_fd)
 {
-	cleanup_close int fd = openat(dir_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	DIR *dir = fd >= 0 ? fdopendir(fd) : NULL;
+	DIR *dir = dir_names(dir_fd);
 	struct dirent *entry;
 	int count = 0;
 
 	if (!dir)
 		return -errno;
-	(void)steal_fd(&fd);
 	while ((entry = readdir(dir)))
 		count += sweep_one(dir_fd, entry->d_name);
 	closedir(dir);

@@ -2,7 +2,6 @@
 #include "supervisor/lifecycle/layers.h"
 
 #include <assert.h>
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -12,6 +11,7 @@
 #include <unistd.h>
 
 #include "base/cleanup.h"
+#include "base/dir.h"
 #include "snapshot/cow.h"
 
 void layers_name(char name[static LAYERS_NAME_MAX], unsigned index)
@@ -40,10 +40,10 @@ int layers_read(int home_fd, unsigned index, struct errmsg *why)
 
 static void hide(struct layers *to)
 {
-	for (unsigned i = 0; i < to->count; i++)
+	for (unsigned i = 0; i < to->count; i++) {
 		cleanup_close_fn(&to->fd[i]);
-	for (unsigned i = 0; i < to->count; i++)
 		to->fd[i] = -1;
+	}
 	to->first += to->count;
 	to->count = 0;
 }
@@ -118,15 +118,12 @@ static int number_of(const char *name)
 /* The number of the lowest layer there is, 0 when there is none; -errno. */
 static int lowest(int home_fd, struct errmsg *why)
 {
-	int found = INT_MAX, fd = openat(home_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	DIR *dir = fd < 0 ? NULL : fdopendir(fd);
+	DIR *dir = dir_names(home_fd);
 	struct dirent *entry;
+	int found = INT_MAX;
 
-	if (!dir) {
-		err_set(why, errno, "sandbox's folder");
-		cleanup_close_fn(&fd);
-		return -EIO;
-	}
+	if (!dir)
+		return err_set(why, errno, "sandbox's folder");
 	while ((entry = readdir(dir))) {
 		int n = number_of(entry->d_name);
 		found = n >= 0 && n < found ? n : found;

@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "base/cleanup.h"
+#include "base/dir.h"
 #include "supervisor/image/tree.h"
 #include "supervisor/lifecycle/home.h"
 #include "supervisor/store/box_int.h"
@@ -172,12 +173,9 @@ static int pass(void *arg, struct box *box)
 
 void box_sweep(const struct state *st)
 {
-	DIR *dir = NULL;
+	DIR *dir = dir_names(st->shelf_fd);
 	struct dirent *entry;
-	int fd = openat(st->shelf_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 
-	if (fd >= 0 && !(dir = fdopendir(fd)))
-		close(fd);
 	while (dir && (entry = readdir(dir)))
 		if (!strncmp(entry->d_name, BOX_GONE_PREFIX, strlen(BOX_GONE_PREFIX)))
 			tree_remove(st->shelf_fd, entry->d_name, NULL);

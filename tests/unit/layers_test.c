@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The layers of a sandbox's disk as a folder holds them: which are sealed, and what a fresh one lies on. */
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <setjmp.h>
@@ -14,6 +13,7 @@
 #include <cmocka.h>
 
 #include "base/cleanup.h"
+#include "base/dir.h"
 #include "snapshot/cow.h"
 #include "supervisor/lifecycle/layers.h"
 
@@ -92,17 +92,14 @@ static void layers__first_unsealed__is_the_top(void **state)
 
 static void count_files(unsigned *blocks, unsigned *others)
 {
-	cleanup_close int fd = dup(home);
-	DIR *dir = fdopendir(fd);
+	DIR *dir = dir_names(home);
 	struct dirent *entry;
 
-	rewinddir(dir);
 	*blocks = *others = 0;
 	while ((entry = readdir(dir)))
 		if (entry->d_name[0] != '.')
 			++*(strncmp(entry->d_name, "disk-", 5) ? others : blocks);
 	closedir(dir);
-	fd = -1;
 }
 
 /* One layer of many; what a killed one leaves of those below it counts for nothing; the next goes on with the numbers. */
