@@ -32,7 +32,6 @@ static int keep_asleep(struct target *t, const struct sleep *s, struct errmsg *w
 /* What only a running one needed.  What fails here costs space, and the next pause tries again. */
 static void tidy(struct target *t)
 {
-	keep_drop_base(t->box.fd);
 	keep_sweep(t->box.fd);
 	layers_compact(t->box.fd, NULL);
 }

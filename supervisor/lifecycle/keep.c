@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "supervisor/lifecycle/keep.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -10,6 +9,7 @@
 #include <unistd.h>
 
 #include "base/cleanup.h"
+#include "base/dir.h"
 
 #define SUFFIX   ".snap"
 #define NAME_LEN (2 * SNAP_ID_LEN + sizeof(SUFFIX)) /* with the NUL */
@@ -89,11 +89,6 @@ int keep_share(int from_fd, const char *name, int to_fd, const char *as, struct 
 	return err;
 }
 
-void keep_drop_base(int dir_fd)
-{
-	unlinkat(dir_fd, KEEP_BASE, 0);
-}
-
 /* --- what goes ------------------------------------------------------------------------------------ */
 
 static bool is_image_name(const char *name)
@@ -107,46 +102,38 @@ static bool needs(const struct snap_chain *chain, const char *name)
 {
 	const struct snap_image *image;
 
-	for (uint32_t i = 1; chain && (image = snap_chain_image(chain, i)); i++)
+	for (uint32_t i = 1; (image = snap_chain_image(chain, i)); i++)
 		if (!strcmp(name_of_image(image).text, name))
 			return true;
 	return false;
 }
 
-static int sweep_folder(int dir_fd, const struct snap_chain *head, const struct snap_chain *base)
+static int sweep_folder(int dir_fd, const struct snap_chain *head)
 {
-	int removed = 0, fd = openat(dir_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	DIR *dir = fd < 0 ? NULL : fdopendir(fd);
+	DIR *dir = dir_names(dir_fd);
 	struct dirent *entry;
+	int removed = 0;
 
-	if (!dir) {
-		cleanup_close_fn(&fd);
-		return -EIO;
-	}
+	if (!dir)
+		return -errno;
 	while ((entry = readdir(dir)))
-		if (is_image_name(entry->d_name) && !needs(head, entry->d_name) &&
-		    !needs(base, entry->d_name))
+		if (is_image_name(entry->d_name) && !needs(head, entry->d_name))
 			removed += !unlinkat(dir_fd, entry->d_name, 0);
 	closedir(dir);
 	return removed;
 }
 
-/* A chain that is there but cannot be read whole: nobody can say what it needs. */
 int keep_sweep(int dir_fd)
 {
-	struct snap_chain *head = NULL, *base = NULL;
-	int left = snap_image_sweep(dir_fd);
-	int err = keep_open(&head, dir_fd, KEEP_HEAD, SNAP_CHAIN_ALL, NULL);
+	struct snap_chain *head = NULL;
 
-	if (!err || err == -ENOENT)
-		err = keep_open(&base, dir_fd, KEEP_BASE, SNAP_CHAIN_ALL, NULL);
-	bool whole = (!err || err == -ENOENT) &&
-		     (head || faccessat(dir_fd, KEEP_HEAD, F_OK, AT_SYMLINK_NOFOLLOW)) &&
-		     (base || faccessat(dir_fd, KEEP_BASE, F_OK, AT_SYMLINK_NOFOLLOW));
-	int removed = whole ? sweep_folder(dir_fd, head, base) : -EBADMSG;
+	unlinkat(dir_fd, KEEP_BASE, 0);
+	snap_image_sweep(dir_fd);
+	int removed = keep_open(&head, dir_fd, KEEP_HEAD, SNAP_CHAIN_ALL, NULL);
+	if (!removed)
+		removed = sweep_folder(dir_fd, head);
 	snap_chain_close(head);
-	snap_chain_close(base);
-	return removed < 0 ? removed : removed + (left > 0 ? left : 0);
+	return removed;
 }
 
 /* --- writing -------------------------------------------------------------------------------------- */
@@ -217,10 +204,9 @@ static int write_child(struct snap_write *cfg, int base_fd, struct snap_chain *b
 	cfg->parent = base;
 	cfg->diff_from = sources_of_base(cfg->plan, base);
 	err = snap_image_write(cfg, out, why);
-	if (err ==
-	    -EBADMSG) /* the base's file is damaged where it was compared: the machine is not */
-		return write_whole(cfg, out, why);
-	return err || can_be_mapped(cfg->dir_fd) ? err : write_whole(cfg, out, why);
+	/* The base's file is damaged where it was compared, the machine is not; or there are too many pieces. */
+	bool whole = err == -EBADMSG || (!err && !can_be_mapped(cfg->dir_fd));
+	return whole ? write_whole(cfg, out, why) : err;
 }
 
 int keep_write(const struct snap_write *cfg, int base_fd, struct snap_written *out,

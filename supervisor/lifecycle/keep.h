@@ -49,9 +49,11 @@ int keep_share(int from_fd, const char *name, int to_fd, const char *as, struct 
 /* KEEP_HEAD becomes one file that can be mapped, durable.  Return: 0 or -errno: it is as it was. */
 int keep_flatten(int dir_fd, struct errmsg *why);
 
-/* Removes KEEP_BASE. */
-void keep_drop_base(int dir_fd);
-/* Removes what neither KEEP_HEAD nor KEEP_BASE needs, and what killed writers left.  Return: files, or -errno. */
+/*
+ * keep_sweep() - remove what a machine asleep does not need: KEEP_BASE, what killed writers left, and images that are not
+ * KEEP_HEAD's ancestors
+ * Return: how many images; -errno: the head's chain cannot be read whole, and nobody can say what it needs.
+ */
 int keep_sweep(int dir_fd);
 
 #endif
