@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/random.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -114,6 +115,17 @@ int cow_format(int fd, struct cow_layer *layer, struct errmsg *why)
 		return err_set(why, n < 0 ? errno : ENOSPC, "disk layer: write header");
 	*layer = l;
 	return 0;
+}
+
+int cow_format_on(int fd, uint64_t size, uint32_t block_size, const uint8_t below_id[COW_ID_LEN],
+		  struct errmsg *why)
+{
+	struct cow_layer layer = {.size = size, .below_size = size, .block_size = block_size};
+
+	memcpy(layer.below_id, below_id, COW_ID_LEN);
+	if (getrandom(layer.layer_id, COW_ID_LEN, 0) != COW_ID_LEN)
+		return err_set(why, EIO, "random numbers for a layer");
+	return cow_format(fd, &layer, why);
 }
 
 int cow_open(int fd, struct cow_layer *layer, struct errmsg *why)

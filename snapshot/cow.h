@@ -40,6 +40,14 @@ void cow_encode(const struct cow_layer *layer, struct cow_header *header);
  */
 int cow_format(int fd, struct cow_layer *layer, struct errmsg *why);
 
+/*
+ * cow_format_on() - the same with a fresh identity, for a disk of `size` bytes on what `below_id` names
+ * @block_size: as of the layers below
+ * Return: 0, -EIO no random numbers, -EINVAL, -errno.
+ */
+int cow_format_on(int fd, uint64_t size, uint32_t block_size, const uint8_t below_id[COW_ID_LEN],
+		  struct errmsg *why);
+
 /* Reads and checks header and length of file.  Return: 0, -EBADMSG, -errno. */
 int cow_open(int fd, struct cow_layer *layer, struct errmsg *why);
 

@@ -6,7 +6,6 @@
 #include "vmm/drive.h"
 
 #include <errno.h>
-#include <sys/random.h>
 #include <sys/stat.h>
 
 #include "base/bytes.h"
@@ -32,12 +31,7 @@ static int drive_image_id(int fd, uint8_t id[COW_ID_LEN], struct errmsg *why)
 int drive_format_layer(int fd, uint64_t size, const uint8_t below_id[COW_ID_LEN],
 		       struct errmsg *why)
 {
-	struct cow_layer layer = {.size = size, .below_size = size, .block_size = DRIVE_BLOCK};
-
-	memcpy(layer.below_id, below_id, COW_ID_LEN);
-	if (getrandom(layer.layer_id, COW_ID_LEN, 0) != COW_ID_LEN)
-		return err_set(why, EIO, "overlay: getrandom");
-	return cow_format(fd, &layer, why);
+	return cow_format_on(fd, size, DRIVE_BLOCK, below_id, why);
 }
 
 /* Makes a layer of an empty file; any other is left alone. */

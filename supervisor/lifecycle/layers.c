@@ -7,7 +7,6 @@
 #include <limits.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/random.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
@@ -158,18 +157,13 @@ void layers_close(struct layers *layers)
 
 int layers_top(struct layers *layers, int home_fd, struct errmsg *why)
 {
-	struct cow_layer layer = {
-		.size = layers->size, .below_size = layers->size, .block_size = layers->block_size};
-
 	assert(layers->count);
-	memcpy(layer.below_id, layers->id[layers->count - 1], COW_ID_LEN);
-	if (getrandom(layer.layer_id, COW_ID_LEN, 0) != COW_ID_LEN)
-		return err_set(why, EIO, "random numbers for a layer");
 	int fd = layers_fresh(home_fd, layers->first + layers->count, why);
 	if (fd < 0)
 		return fd;
 	layers->fd[layers->count] = fd;
-	return cow_format(fd, &layer, why);
+	return cow_format_on(fd, layers->size, layers->block_size, layers->id[layers->count - 1],
+			     why);
 }
 
 /* --- fewer ---------------------------------------------------------------------------------------- */

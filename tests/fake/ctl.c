@@ -7,7 +7,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/random.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -75,30 +74,17 @@ static int reopen(int fd)
 	return open(path, O_RDWR | O_CLOEXEC);
 }
 
-/* A layer that a boot would have made. */
-static void have_layer(int fd, struct cow_layer *layer)
-{
-	struct cow_layer made = {
-		.size = DISK_SIZE, .below_size = DISK_SIZE, .block_size = COW_BLOCK_MIN};
-
-	if (!cow_open(fd, layer, NULL))
-		return;
-	VERIFY(getrandom(made.layer_id, COW_ID_LEN, 0) == COW_ID_LEN);
-	VERIFY(!cow_format(fd, &made, NULL));
-	*layer = made;
-}
-
 static int push_layer(int fresh, int below_read)
 {
+	static const uint8_t image[COW_ID_LEN];
 	cleanup_close int below = reopen(below_read);
-	struct cow_layer under, layer;
+	struct cow_layer under;
 
-	have_layer(below, &under);
-	layer = (struct cow_layer){
-		.size = under.size, .below_size = under.size, .block_size = under.block_size};
-	memcpy(layer.below_id, under.layer_id, COW_ID_LEN);
-	VERIFY(getrandom(layer.layer_id, COW_ID_LEN, 0) == COW_ID_LEN);
-	int err = cow_format(fresh, &layer, NULL);
+	if (cow_open(below, &under, NULL)) { /* what a boot would have made */
+		VERIFY(!cow_format_on(below, DISK_SIZE, COW_BLOCK_MIN, image, NULL));
+		VERIFY(!cow_open(below, &under, NULL));
+	}
+	int err = cow_format_on(fresh, under.size, under.block_size, under.layer_id, NULL);
 	return err ? err : cow_seal(below, NULL);
 }
 
