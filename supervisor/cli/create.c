@@ -51,13 +51,9 @@ static int fill_wish(struct create *c, struct box_meta *wish, struct errmsg *why
 				  .memory_mib = cfg.memory_mib,
 				  .timeout_ms = c->args->timeout_ms,
 				  .on_timeout = c->args->on_timeout};
-	if (c->args->name) {
-		int err = state_name_check(c->args->name, why);
-		if (err)
-			return err;
-		strcpy(wish->name, c->args->name);
-	}
-	int err = absolute(wish->image, cfg.image, why);
+	int err = meta_set_name(wish, c->args->name, why);
+	if (!err)
+		err = absolute(wish->image, cfg.image, why);
 	if (!err)
 		err = absolute(wish->kernel, cfg.kernel, why);
 	return err ? err : absolute(wish->initrd, cfg.initrd, why);
@@ -127,16 +123,15 @@ static void undo(struct create *c)
 
 int cmd_create(void *config, int argc, char **argv)
 {
-	struct create *c = calloc(1, sizeof(*c));
+	const struct create_args *args = config;
 
 	(void)argc, (void)argv;
-	if (((const struct create_args *)config)->from) {
-		free(c);
-		return create_from(config);
-	}
+	if (args->from)
+		return create_from(args);
+	struct create *c = calloc(1, sizeof(*c));
 	if (!c)
 		return cli_fail("create", "out of memory");
-	c->args = config;
+	c->args = args;
 	c->t = (struct target){.st = {.fd = -1, .shelf_fd = -1, .other_fd = -1},
 			       .box = {.fd = -1, .lock_fd = -1}};
 	int status = prepare(c);

@@ -82,14 +82,12 @@ typedef int step_fn(struct family *f, struct child *child, struct errmsg *why);
 
 static int start_child(struct family *f, struct child *child, struct errmsg *why)
 {
-	struct box_meta wish = f->t.box.meta;
+	struct box_meta wish;
 
-	wish.name[0] = '\0';
-	if (f->args->name && f->count == 1)
-		snprintf(wish.name, sizeof(wish.name), "%s", f->args->name);
-	wish.why[0] = '\0';
-	strcpy(wish.origin, f->t.box.meta.id);
-	int err = box_create(&child->box, &f->t.st, &wish, why);
+	/* cmd_fork() has seen to it that a name is for one child. */
+	int err = meta_descend(&wish, &f->t.box.meta, f->args->name, why);
+	if (!err)
+		err = box_create(&child->box, &f->t.st, &wish, why);
 	if (err)
 		return err;
 	strcpy(child->id, child->box.meta.id);

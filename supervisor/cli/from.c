@@ -26,16 +26,12 @@ static int find_shot(struct box *shot, const struct state *shelf, const char *wo
 static int fill_wish(struct box_meta *wish, const struct create_args *args, const struct box *shot,
 		     struct errmsg *why)
 {
-	*wish = shot->meta;
-	strcpy(wish->origin, shot->meta.id);
-	wish->name[0] = '\0';
-	if (args->timeout_ms) {
+	int err = meta_descend(wish, &shot->meta, args->name, why);
+
+	if (!err && args->timeout_ms) {
 		wish->timeout_ms = args->timeout_ms;
 		wish->on_timeout = args->on_timeout;
 	}
-	int err = args->name ? state_name_check(args->name, why) : 0;
-	if (!err && args->name)
-		strcpy(wish->name, args->name);
 	return err;
 }
 

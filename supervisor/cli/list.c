@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* spore ls, and how a sandbox is shown. */
+/* spore ls, spore snapshot ls, and how a sandbox or snapshot is shown. */
 #include "supervisor/cli/list.h"
 
 #include <errno.h>
@@ -119,7 +119,7 @@ static int on_box(void *arg, struct box *box)
 	return 0;
 }
 
-int list_shelf(const struct state *shelf, const struct box_args *args, struct errmsg *why)
+static int list_shelf(const struct state *shelf, const struct box_args *args, struct errmsg *why)
 {
 	struct listing l = {.args = args};
 
@@ -138,17 +138,28 @@ int list_shelf(const struct state *shelf, const struct box_args *args, struct er
 	return err;
 }
 
-int cmd_ls(void *config, int argc, char **argv)
+static int list_command(const char *command, bool snapshots, const struct box_args *args)
 {
-	const struct box_args *args = config;
 	struct errmsg why = {.text = "out of memory"};
 	struct target t;
-	int status = target_state(&t, "ls", args->state_dir);
+	int status = target_state(&t, command, args->state_dir);
 
-	(void)argc, (void)argv;
 	if (status != TARGET_OK)
 		return status;
-	int err = list_shelf(&t.st, args, &why);
+	struct state shelf = snapshots ? state_other(&t.st) : t.st;
+	int err = list_shelf(&shelf, args, &why);
 	target_close(&t);
-	return err ? cli_fail("ls", "%s", why.text) : CLI_OK;
+	return err ? cli_fail(command, "%s", why.text) : CLI_OK;
+}
+
+int cmd_ls(void *config, int argc, char **argv)
+{
+	(void)argc, (void)argv;
+	return list_command("ls", false, config);
+}
+
+int cmd_snapshot_ls(void *config, int argc, char **argv)
+{
+	(void)argc, (void)argv;
+	return list_command("snapshot ls", true, config);
 }

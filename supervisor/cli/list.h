@@ -5,14 +5,10 @@
 
 #include <jansson.h>
 
-#include "supervisor/cli/cmd_sandbox.h"
 #include "supervisor/store/box.h"
 
 /* All that is known of one, as a JSON object; NULL: out of memory. */
 json_t *list_json(const struct box *box);
-
-/* All of a shelf on stdout, settled first.  Return: 0 or -errno. */
-int list_shelf(const struct state *shelf, const struct box_args *args, struct errmsg *why);
 
 /* A new one on stdout: its id alone on a line, or its JSON object. */
 void list_print_new(const struct box *box, bool json);

@@ -56,21 +56,6 @@ static int pause_locked(struct target *t)
 	return err ? cli_fail("pause", "sandbox %s goes on: %s", t->box.meta.id, why.text) : CLI_OK;
 }
 
-static int pause_one(struct target *t)
-{
-	struct waiting waiting;
-
-	if (t->box.meta.state != BOX_RUNNING)
-		return target_refuse(t);
-	waiting_begin(&waiting, "writing memory", 0);
-	int status = target_lock(t, BOX_RUNNING);
-
-	if (status == TARGET_OK)
-		status = pause_locked(t);
-	waiting_end(&waiting);
-	return status;
-}
-
 /* --- resume --------------------------------------------------------------------------------------- */
 
 static int resume_locked(struct target *t)
@@ -82,32 +67,37 @@ static int resume_locked(struct target *t)
 		   : CLI_OK;
 }
 
-static int resume_one(struct target *t)
+/* --- both ----------------------------------------------------------------------------------------- */
+
+struct verb {
+	const char *command, *progress;
+	enum box_state from;
+	int (*locked)(struct target *t);
+};
+
+static int one(struct target *t, const struct verb *verb)
 {
 	struct waiting waiting;
 
-	if (t->box.meta.state != BOX_PAUSED)
+	if (t->box.meta.state != verb->from)
 		return target_refuse(t);
-	waiting_begin(&waiting, "waking", 0);
-	int status = target_lock(t, BOX_PAUSED);
+	waiting_begin(&waiting, verb->progress, 0);
+	int status = target_lock(t, verb->from);
 	if (status == TARGET_OK)
-		status = resume_locked(t);
+		status = verb->locked(t);
 	waiting_end(&waiting);
 	return status;
 }
 
-/* --- both ----------------------------------------------------------------------------------------- */
-
-static int each(const struct box_args *args, const char *command, int argc, char **argv,
-		int (*one)(struct target *t))
+static int each(const struct verb *verb, const struct box_args *args, int argc, char **argv)
 {
 	struct target t;
 	int worst = CLI_OK;
 
 	for (int i = 0; i < argc; i++) {
-		int status = target_open(&t, command, args->state_dir, argv[i]);
+		int status = target_open(&t, verb->command, args->state_dir, argv[i]);
 		if (status == TARGET_OK)
-			status = one(&t);
+			status = one(&t, verb);
 		target_close(&t);
 		worst = status != CLI_OK ? status : worst;
 	}
@@ -116,10 +106,14 @@ static int each(const struct box_args *args, const char *command, int argc, char
 
 int cmd_pause(void *config, int argc, char **argv)
 {
-	return each(config, "pause", argc, argv, pause_one);
+	static const struct verb verb = {"pause", "writing memory", BOX_RUNNING, pause_locked};
+
+	return each(&verb, config, argc, argv);
 }
 
 int cmd_resume(void *config, int argc, char **argv)
 {
-	return each(config, "resume", argc, argv, resume_one);
+	static const struct verb verb = {"resume", "waking", BOX_PAUSED, resume_locked};
+
+	return each(&verb, config, argc, argv);
 }

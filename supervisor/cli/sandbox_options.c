@@ -10,6 +10,11 @@
 			"~/.local/state/spore)",                                               \
 		.set = opt_set_text, .offset = offsetof(type, state_dir), .complete = OPT_FILE \
 	}
+#define NAME(type)                                                                               \
+	{                                                                                        \
+		.name = "name", .value = "NAME", .help = "a name to call it by, besides its id", \
+		.set = opt_set_text, .offset = offsetof(type, name)                              \
+	}
 #define JSON(type)                                                         \
 	{                                                                  \
 		.name = "json", .help = "print JSON", .set = opt_set_flag, \
@@ -25,11 +30,7 @@ static int set_on_timeout(const struct opt *opt, void *field, const char *value,
 
 const struct opt create_options[] = {
 	MACHINE_OPTIONS(struct create_args, machine),
-	{.name = "name",
-	 .value = "NAME",
-	 .help = "a name to call it by, besides its id",
-	 .set = opt_set_text,
-	 .offset = offsetof(struct create_args, name)},
+	NAME(struct create_args),
 	{.name = "from",
 	 .value = "SNAPSHOT",
 	 .help = "go on from where a snapshot was taken, instead of booting",
@@ -140,11 +141,7 @@ const struct opt fork_options[] = {
 };
 
 const struct opt shot_options[] = {
-	{.name = "name",
-	 .value = "NAME",
-	 .help = "a name to call it by, besides its id",
-	 .set = opt_set_text,
-	 .offset = offsetof(struct shot_args, name)},
+	NAME(struct shot_args),
 	JSON(struct shot_args),
 	STATE_DIR(struct shot_args),
 	{.name = NULL},

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * spore snapshot SANDBOX, ls and rm.  A snapshot is a folder with all that it needs, its files shared with the sandbox
+ * spore snapshot SANDBOX, and rm.  A snapshot is a folder with all that it needs, its files shared with the sandbox
  * by hard links where they are the same.  It is there from the moment at which its meta.json says `paused`.
  */
 #include <errno.h>
@@ -68,14 +68,13 @@ static int fill(struct target *t, struct box *shot, struct errmsg *why)
 static int shoot(struct target *t, const struct shot_args *args)
 {
 	struct state shelf = state_other(&t->st);
-	struct box_meta wish = t->box.meta;
+	struct box_meta wish;
 	struct box shot;
 	struct errmsg why;
 
-	snprintf(wish.name, sizeof(wish.name), "%s", args->name ? args->name : "");
-	strcpy(wish.origin, t->box.meta.id);
-	wish.deadline_s = 0;
-	int err = box_create(&shot, &shelf, &wish, &why);
+	int err = meta_descend(&wish, &t->box.meta, args->name, &why);
+	if (!err)
+		err = box_create(&shot, &shelf, &wish, &why);
 	if (err)
 		return cli_fail("snapshot", "%s", why.text);
 	err = fill(t, &shot, &why);
@@ -121,23 +120,7 @@ int cmd_snapshot(void *config, int argc, char **argv)
 	return status;
 }
 
-/* --- those that there are ------------------------------------------------------------------------- */
-
-int cmd_snapshot_ls(void *config, int argc, char **argv)
-{
-	const struct box_args *args = config;
-	struct errmsg why = {.text = "out of memory"};
-	struct target t;
-	int status = target_state(&t, "snapshot ls", args->state_dir);
-
-	(void)argc, (void)argv;
-	if (status != TARGET_OK)
-		return status;
-	struct state shelf = state_other(&t.st);
-	int err = list_shelf(&shelf, args, &why);
-	target_close(&t);
-	return err ? cli_fail("snapshot ls", "%s", why.text) : CLI_OK;
-}
+/* --- the end -------------------------------------------------------------------------------------- */
 
 static int remove_one(const struct state *shelf, const char *word)
 {

@@ -16,16 +16,21 @@
 #include "supervisor/cli/target.h"
 #include "supervisor/lifecycle/home.h"
 
-#define SELF      "/proc/self/exe"
-#define STEP_MS   60000 /* the clock may be set, and the machine may sleep */
-#define AGAIN_MS  5000  /* between two tries of a pause that failed */
-#define PAUSE_FDS 3
+#define SELF     "/proc/self/exe"
+#define STEP_MS  60000 /* the clock may be set, and the machine may sleep */
+#define AGAIN_MS 5000  /* between two tries of a pause that failed */
 
 extern char **environ;
 
-/* A child that holds nothing of ours but what it says, which goes to the VMM's own messages. */
-static int spawn_apart(const char *const argv[], int messages_fd, pid_t *pid)
+/*
+ * spore VERB SANDBOX as a child that holds nothing of ours but what it says, which goes to the VMM's own messages.
+ * Return: 0 or -errno.
+ */
+static int spawn_apart(const char *verb, const struct box *box, const struct state *st, pid_t *pid)
 {
+	const char *const argv[] = {"spore", verb, "--state-dir", st->path, box->meta.id, NULL};
+	cleanup_close int messages =
+		openat(box->fd, HOME_MESSAGES, O_WRONLY | O_APPEND | O_NOFOLLOW | O_CLOEXEC);
 	posix_spawn_file_actions_t files;
 	posix_spawnattr_t attr;
 	sigset_t none;
@@ -37,29 +42,22 @@ static int spawn_apart(const char *const argv[], int messages_fd, pid_t *pid)
 	posix_spawnattr_setsigmask(&attr, &none);
 	posix_spawn_file_actions_addopen(&files, STDIN_FILENO, "/dev/null", O_RDWR, 0);
 	posix_spawn_file_actions_adddup2(&files, STDIN_FILENO, STDOUT_FILENO);
-	posix_spawn_file_actions_adddup2(&files, messages_fd >= 0 ? messages_fd : STDIN_FILENO,
+	posix_spawn_file_actions_adddup2(&files, messages >= 0 ? messages : STDIN_FILENO,
 					 STDERR_FILENO);
-	posix_spawn_file_actions_addclosefrom_np(&files, PAUSE_FDS);
+	posix_spawn_file_actions_addclosefrom_np(&files, STDERR_FILENO + 1);
 	int err = posix_spawn(pid, SELF, &files, &attr, (char *const *)(uintptr_t)argv, environ);
 	posix_spawnattr_destroy(&attr);
 	posix_spawn_file_actions_destroy(&files);
 	return -err;
 }
 
-static int messages_of(const struct box *box)
-{
-	return openat(box->fd, HOME_MESSAGES, O_WRONLY | O_APPEND | O_NOFOLLOW | O_CLOEXEC);
-}
-
 int watch_start(const struct box *box, const struct state *st, struct errmsg *why)
 {
-	const char *const argv[] = {"spore", "watch", "--state-dir", st->path, box->meta.id, NULL};
-	cleanup_close int messages = messages_of(box);
 	pid_t pid;
 
 	if (!box->meta.timeout_ms || box->meta.on_timeout != BOX_TIMEOUT_PAUSE)
 		return 0;
-	int err = spawn_apart(argv, messages, &pid);
+	int err = spawn_apart("watch", box, st, &pid);
 	return err ? err_set(why, err, "who pauses it when its time is over") : 0;
 }
 
@@ -67,12 +65,9 @@ int watch_start(const struct box *box, const struct state *st, struct errmsg *wh
 
 static void pause_now(const struct target *t)
 {
-	const char *const argv[] = {"spore",    "pause",        "--state-dir",
-				    t->st.path, t->box.meta.id, NULL};
-	cleanup_close int messages = messages_of(&t->box);
 	pid_t pid;
 
-	if (!spawn_apart(argv, messages, &pid))
+	if (!spawn_apart("pause", &t->box, &t->st, &pid))
 		waitpid(pid, NULL, 0);
 }
 

@@ -50,6 +50,26 @@ int meta_timeout_parse(const char *text, enum box_timeout *out)
 	return 0;
 }
 
+int meta_set_name(struct box_meta *meta, const char *name, struct errmsg *why)
+{
+	bool none = !name || !*name;
+	int err = none ? 0 : state_name_check(name, why);
+
+	if (!err)
+		strcpy(meta->name, none ? "" : name);
+	return err;
+}
+
+int meta_descend(struct box_meta *out, const struct box_meta *from, const char *name,
+		 struct errmsg *why)
+{
+	*out = *from;
+	strcpy(out->origin, from->id);
+	out->why[0] = '\0';
+	out->deadline_s = 0;
+	return meta_set_name(out, name, why);
+}
+
 /* --- reading -------------------------------------------------------------------------------------- */
 
 /* The file in memory, or NULL with *err. */

@@ -53,6 +53,15 @@ const char *meta_state_name(enum box_state state);
 const char *meta_timeout_name(enum box_timeout what);
 int meta_timeout_parse(const char *text, enum box_timeout *out);
 
+/* @name: NULL or "": none.  Return: 0; -EINVAL it cannot be one. */
+int meta_set_name(struct box_meta *meta, const char *name, struct errmsg *why);
+/*
+ * meta_descend() - what a sandbox or snapshot that is made of another one wishes to be (box_create())
+ * The same machine, another name, and nothing of what has happened to the other.  Return: as meta_set_name().
+ */
+int meta_descend(struct box_meta *out, const struct box_meta *from, const char *name,
+		 struct errmsg *why);
+
 /*
  * meta_read() - a sandbox's meta.json
  * @dir_fd: the sandbox's folder

@@ -5,7 +5,8 @@
  * It takes spore-vmm's descriptors, starts the real agent on this host beside itself, and joins the two:
  * a connection to the vsock socket says CONNECT, gets OK, and is then the agent's.  What the agent runs, it
  * runs here: tests give it harmless commands.  FAKE_AGENT names the agent's program; FAKE_SILENT=1 never
- * gets ready; FAKE_ETC is the folder for the names of a clone.  Its machine can be captured and loaded (ctl.h); its processes do not live on.
+ * gets ready; FAKE_ETC is the folder for the names of a clone.  Its machine can be captured and loaded (ctl.h);
+ * its processes do not live on.
  */
 #include <errno.h>
 #include <poll.h>
