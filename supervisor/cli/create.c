@@ -106,8 +106,7 @@ static int finish(struct create *c)
 	if (box_enter(&c->t.box, BOX_RUNNING, &why))
 		return fail(&why);
 	life_vm_keep(c->t.vm);
-	if (watch_start(&c->t.box, &c->t.st, &why))
-		fail(&why); /* it is there nevertheless */
+	watch_start(&c->t.box, &c->t.st);
 	list_print_new(&c->t.box, c->args->json);
 	return CLI_OK;
 }

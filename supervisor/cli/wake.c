@@ -82,9 +82,11 @@ int wake_enter(struct life_vm *vm, struct box *box, const struct state *st, stru
 	box->meta.deadline_s =
 		meta->timeout_ms ? time(NULL) + (int64_t)(meta->timeout_ms / 1000) : 0;
 	int err = box_enter(box, BOX_RUNNING, why);
-	if (!err)
-		life_vm_keep(vm);
-	return err ? err : watch_start(box, st, why);
+	if (err)
+		return err;
+	life_vm_keep(vm);
+	watch_start(box, st);
+	return 0;
 }
 
 int wake_folder(struct life_vm **out, struct box *box, const struct state *st, enum wake_as as,

@@ -6,6 +6,7 @@
 #include <poll.h>
 #include <signal.h>
 #include <spawn.h>
+#include <string.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -51,14 +52,16 @@ static int spawn_apart(const char *verb, const struct box *box, const struct sta
 	return -err;
 }
 
-int watch_start(const struct box *box, const struct state *st, struct errmsg *why)
+void watch_start(const struct box *box, const struct state *st)
 {
 	pid_t pid;
 
 	if (!box->meta.timeout_ms || box->meta.on_timeout != BOX_TIMEOUT_PAUSE)
-		return 0;
+		return;
 	int err = spawn_apart("watch", box, st, &pid);
-	return err ? err_set(why, err, "who pauses it when its time is over") : 0;
+	if (err)
+		cli_fail("watch", "sandbox %s will not be paused when its time is over: %s",
+			 box->meta.id, strerror(-err));
 }
 
 /* --- the process ---------------------------------------------------------------------------------- */

@@ -11,8 +11,11 @@
 
 #include "supervisor/store/box.h"
 
-/* Starts it where the sandbox's meta.json asks for one.  Return: 0; -errno. */
-int watch_start(const struct box *box, const struct state *st, struct errmsg *why);
+/*
+ * Starts it where the sandbox's meta.json asks for one.  The sandbox is there by then: when it cannot be started, that is
+ * said on stderr, and no more.
+ */
+void watch_start(const struct box *box, const struct state *st);
 
 /* spore watch SANDBOX */
 int cmd_watch(void *config, int argc, char **argv);
