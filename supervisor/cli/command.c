@@ -31,19 +31,25 @@ const struct command *command_find(const struct command *table, const char *name
 	return NULL;
 }
 
-static int unknown_command(const struct command *table, const char *prefix, const char *word)
+const char *command_near(const struct command *table, const char *word)
 {
 	const char *names[COMMANDS_MAX] = {NULL};
-	const char *help = *prefix ? prefix : "";
 	size_t n = 0;
+
+	for (const struct command *c = table; c->name && n + 1 < COMMANDS_MAX; c++)
+		if (c->summary)
+			names[n++] = c->name;
+	return opt_nearest(word, names);
+}
+
+static int unknown_command(const struct command *table, const char *prefix, const char *word)
+{
+	const char *help = *prefix ? prefix : "";
 
 	if (word[0] == '-')
 		return cli_fail(prefix, "unknown option '%s'; try 'spore help%s%s'", word,
 				*help ? " " : "", help);
-	for (const struct command *c = table; c->name && n + 1 < COMMANDS_MAX; c++)
-		if (c->summary)
-			names[n++] = c->name;
-	const char *near = opt_nearest(word, names);
+	const char *near = command_near(table, word);
 	if (near)
 		return cli_fail(prefix, "unknown command '%s': did you mean '%s'?", word, near);
 	return cli_fail(prefix, "unknown command '%s'; try 'spore help%s%s'", word,

@@ -64,6 +64,8 @@ int cmd_version(void *config, int argc, char **argv);
 
 /* The row called `name`, or NULL. */
 const struct command *command_find(const struct command *table, const char *name);
+/* The name that `word` may have been meant for, or NULL. */
+const char *command_near(const struct command *table, const char *word);
 /* Runs the command that the words name: from main()'s argv without the program's name. */
 int command_dispatch(const struct command *table, const char *prefix, int argc, char **argv);
 

@@ -101,6 +101,15 @@ static int lock_living(struct target *t)
 		       : target_refuse(t);
 }
 
+/* The word that is no sandbox may be a command that was typed wrongly. */
+static void hint(const char *word)
+{
+	const char *near = command_near(cmd_snapshot_subs, word);
+
+	if (near)
+		cli_fail("snapshot", "unknown command '%s': did you mean '%s'?", word, near);
+}
+
 int cmd_snapshot(void *config, int argc, char **argv)
 {
 	const struct shot_args *args = config;
@@ -109,6 +118,8 @@ int cmd_snapshot(void *config, int argc, char **argv)
 	int status = target_open(&t, "snapshot", args->state_dir, argv[0]);
 
 	(void)argc;
+	if (t.box.fd < 0)
+		hint(argv[0]);
 	if (status == TARGET_OK)
 		status = lock_living(&t);
 	if (status == TARGET_OK) {
